@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/term"
+
+	"minimail/forward"
+	"minimail/tunnel"
+)
+
+// attend serves clients until a signal says to stop. The order of the end:
+// the doors are closed, clients at work may finish, then ssh is stopped.
+func attend(s settings, log zerolog.Logger, doors []door, say notifier) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+
+	t := tunnel.New(tunnelConfig(s, log))
+	life, end := context.WithCancel(context.Background())
+	defer end()
+	closed := make(chan struct{})
+	go func() { defer close(closed); t.Run(life) }()
+
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	served, failed := open(ctx, s, log, doors, t)
+	warnExposed(s, log)
+	say.say("READY=1", fmt.Sprintf("MAINPID=%d", os.Getpid()), "STATUS="+running(doors))
+
+	var err error
+	for {
+		select {
+		case sig := <-signals:
+			switch {
+			case sig == syscall.SIGHUP && !hungUp(s):
+				reload(s, log, t)
+			case ctx.Err() != nil:
+				log.Warn().Stringer("signal", sig).Msg("second signal: leaving at once")
+				end()
+				return fmt.Errorf("left at once on a second signal (%s)", sig)
+			default:
+				log.Info().Stringer("signal", sig).Msg("stopping; clients at work may finish")
+				stop()
+			}
+		case err = <-failed:
+			stop()
+		case <-served:
+			served = nil
+			end()
+		case <-closed:
+			log.Info().Msg("stopped")
+			return err
+		}
+	}
+}
+
+// open starts to serve at every door. served is closed when the last client
+// has gone after ctx is done; failed gets the reason if a door breaks.
+func open(ctx context.Context, s settings, log zerolog.Logger, doors []door, t *tunnel.Tunnel) (served <-chan struct{}, failed <-chan error) {
+	f := &forward.Forwarder{
+		DialTimeout:  s.wait,
+		DrainTimeout: s.drain,
+		MaxClients:   s.maxClients,
+		Gone:         clientGone,
+		Log:          log,
+	}
+	var serving sync.WaitGroup
+	broken := make(chan error, 1)
+	for _, d := range doors {
+		dial := func(ctx context.Context) (net.Conn, error) {
+			return t.Dial(ctx, d.network(), d.address(), nil)
+		}
+		for _, l := range d.listeners {
+			log.Info().Stringer("at", l.Addr()).Str("far_end", d.far).Str("host", s.host).Msg("listening")
+			serving.Go(func() {
+				if err := f.Serve(ctx, l, dial); err != nil {
+					select {
+					case broken <- fmt.Errorf("cannot serve at %s any more: %w", l.Addr(), err):
+					default: // one reason is enough
+					}
+				}
+			})
+		}
+	}
+	done := make(chan struct{})
+	go func() { serving.Wait(); close(done) }()
+	return done, broken
+}
+
+func tunnelConfig(s settings, log zerolog.Logger) tunnel.Config {
+	version, err := askVersion(s.ssh)
+	if err != nil {
+		log.Warn().Err(err).Msg("cannot run ssh; trying again when a client comes")
+	}
+	return tunnel.Config{
+		Argv:     sshArgv(s, version),
+		Env:      sshEnv(),
+		Name:     s.host,
+		NearEnds: nearEnds(s.forwards),
+		Idle:     s.idle,
+		Jitter:   s.jitter,
+		Trust:    trustOurs(log),
+		Log:      log,
+	}
+}
+
+// running is the sentence of those who start us.
+func running(doors []door) string {
+	var at []string
+	for _, d := range doors {
+		for _, l := range d.listeners {
+			at = append(at, l.Addr().String())
+		}
+	}
+	return fmt.Sprintf("minimail runs: pid %d, listening on %s, as user %s", os.Getpid(), strings.Join(at, " and "), userName())
+}
+
+// reload is for HUP: what may have changed while nobody told us.
+func reload(s settings, log zerolog.Logger, t *tunnel.Tunnel) {
+	if !s.foreground {
+		if err := openLog(s.logFile, nil); err != nil {
+			log.Error().Err(err).Msg("still writing to the old log")
+		}
+	}
+	t.Forget()
+	log.Info().Msg("HUP: log reopened, back-off forgotten")
+}
+
+// hungUp tells whether a HUP means that our terminal has gone.
+func hungUp(s settings) bool {
+	return s.foreground && s.onTerminal && !term.IsTerminal(int(os.Stderr.Fd()))
+}
+
+func exposedWarnings(s settings) []string {
+	var all []string
+	for _, f := range s.forwards {
+		if f.exposed() {
+			all = append(all, fmt.Sprintf("anybody who reaches %s, port %d, can send mail through %s as you: an open relay",
+				strings.Join(f.binds, " or "), f.port, s.host))
+		}
+	}
+	return all
+}
+
+func warnExposed(s settings, log zerolog.Logger) {
+	for _, w := range exposedWarnings(s) {
+		log.Warn().Msg(w)
+	}
+}
+
+// raiseFileLimit makes the limit of open files as high as we may. The runtime
+// has done that for us, but would set it back for ssh (package os).
+func raiseFileLimit(log zerolog.Logger) {
+	var limit syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+	if err == nil {
+		limit.Cur = limit.Max
+		err = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+	}
+	if err != nil {
+		log.Warn().Err(err).Msg("cannot raise the limit of open files")
+	}
+}

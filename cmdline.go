@@ -1,0 +1,175 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// An invocation is a command line taken apart: cli wants options first, and
+// takes the first word that is none for the end of them.
+type invocation struct {
+	options []string
+	word    string
+	given   map[string]bool   // by an option's first name: it stands on the command line
+	lines   map[string]string // by setting's name: where in the settings file it comes from
+	environ map[string]string // the settings of the environment we were called with
+}
+
+// parse takes args apart and merges the settings file into the environment,
+// where cli will find it.
+func parse(args []string) (*invocation, error) {
+	inv := &invocation{given: map[string]bool{}, environ: map[string]string{}}
+	for _, name := range settingNames() {
+		// An empty setting is one that is not set.
+		if v, ok := os.LookupEnv(name); ok && v == "" {
+			os.Unsetenv(name)
+		} else if ok {
+			inv.environ[name] = v
+		}
+	}
+	fs := flag.NewFlagSet("minimail", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	all := append(flags(), cli.VersionFlag, cli.HelpFlag)
+	for _, f := range all {
+		if err := f.Apply(fs); err != nil {
+			return nil, cli.Exit(err, exitUsage)
+		}
+	}
+	words, err := inv.split(fs, args)
+	if err != nil {
+		return nil, cli.Exit(explain(err, all), exitUsage)
+	}
+	for _, f := range all {
+		for _, name := range f.Names() {
+			inv.given[f.Names()[0]] = inv.given[f.Names()[0]] || inv.given[name]
+		}
+	}
+	if inv.given["help"] || inv.given["version"] {
+		return inv, nil
+	}
+	if inv.word, err = theWord(words); err != nil {
+		return nil, cli.Exit(err, exitUsage)
+	}
+	named := inv.given["settings"] || inv.environ["MINIMAIL_SETTINGS"] != ""
+	if inv.lines, err = readSettings(fs.Lookup("settings").Value.String(), named); err != nil {
+		return nil, cli.Exit(err, exitUsage)
+	}
+	return inv, nil
+}
+
+// split tells options from words, wherever they stand.
+func (inv *invocation) split(fs *flag.FlagSet, args []string) (words []string, err error) {
+	for {
+		if err := fs.Parse(args); err != nil {
+			return nil, err
+		}
+		inv.options = append(inv.options, args[:len(args)-fs.NArg()]...)
+		if n := len(inv.options); n > 0 && inv.options[n-1] == "--" {
+			inv.options = inv.options[:n-1]
+		}
+		if fs.NArg() == 0 {
+			break
+		}
+		words, args = append(words, fs.Arg(0)), fs.Args()[1:]
+	}
+	fs.Visit(func(f *flag.Flag) { inv.given[f.Name] = true })
+	return words, nil
+}
+
+func (inv *invocation) normalised() []string {
+	if inv.word == "" {
+		return inv.options
+	}
+	return append(inv.options[:len(inv.options):len(inv.options)], inv.word)
+}
+
+// theWord is the one command among words.
+func theWord(words []string) (string, error) {
+	if len(words) == 0 {
+		return "start", nil
+	}
+	all := commands(nil)
+	for _, w := range words {
+		if !slices.ContainsFunc(all, func(c *cli.Command) bool { return c.Name == w }) {
+			return "", fmt.Errorf("unknown command %q%s", w, didYouMean(cli.SuggestCommand(all, w)))
+		}
+	}
+	if len(words) > 1 {
+		return "", fmt.Errorf("one command at a time: %q is left over", words[1])
+	}
+	return words[0], nil
+}
+
+// explain puts an error of package flag into our words.
+func explain(err error, all []cli.Flag) error {
+	const unknown, bare = "flag provided but not defined: -", "flag needs an argument: -"
+	switch s := err.Error(); {
+	case strings.HasPrefix(s, unknown):
+		name := s[len(unknown):]
+		return fmt.Errorf("unknown option %q%s", dashed(name), didYouMean(cli.SuggestFlag(all, name, true)))
+	case strings.HasPrefix(s, bare):
+		return fmt.Errorf("option %s needs a value", dashed(s[len(bare):]))
+	}
+	return err
+}
+
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+func didYouMean(suggestion string) string {
+	if suggestion == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", suggestion)
+}
+
+// settingNames are the environment names of all options.
+func settingNames() []string {
+	var names []string
+	for _, f := range flags() {
+		names = append(names, f.(cli.DocGenerationFlag).GetEnvVars()...)
+	}
+	return names
+}
+
+// asOptions returns the settings that came from the environment as options, for
+// a sudo that does not pass the environment on.
+func (inv *invocation) asOptions() []string {
+	var args []string
+	for _, f := range flags() {
+		for _, env := range f.(cli.DocGenerationFlag).GetEnvVars() {
+			if v, ok := inv.environ[env]; ok && env != "SUDO_USER" && !inv.given[f.Names()[0]] {
+				args = append(args, "--"+f.Names()[0]+"="+v)
+			}
+		}
+	}
+	return args
+}
+
+// where names the source of an option's value, for errors.
+func (inv *invocation) where(f cli.Flag) string {
+	option := dashed(f.Names()[0])
+	if inv.given[f.Names()[0]] {
+		return option
+	}
+	for _, env := range f.(cli.DocGenerationFlag).GetEnvVars() {
+		if os.Getenv(env) == "" {
+			continue
+		}
+		if line, ok := inv.lines[env]; ok {
+			return fmt.Sprintf("%s (%s in %s)", option, env, line)
+		}
+		return fmt.Sprintf("%s (%s)", option, env)
+	}
+	return option
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/sevlyar/go-daemon"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// start is the word: here the foreground, the daemon and whoever starts the
+// daemon part.
+func start(s settings) error {
+	if daemon.WasReborn() {
+		return beDaemon(s)
+	}
+	err := prepare(s)
+	switch {
+	case err != nil:
+	case s.foreground:
+		err = serve(s, newNotifier())
+	default:
+		err = startDaemon(s)
+	}
+	return withSudo(s, err)
+}
+
+// prepare makes the directories of the default files, and looks whether
+// minimail runs already, so that this is said before anything else.
+func prepare(s settings) error {
+	if _, pid, running, err := held(s.findPidFile()); err == nil && running && pid != 0 {
+		return alreadyRunning(errRunning{pid})
+	}
+	for _, f := range []string{s.pidFile, s.logFile} {
+		if os.Geteuid() != 0 && filepath.Base(filepath.Dir(f)) == "minimail" {
+			if err := os.MkdirAll(filepath.Dir(f), 0o700); err != nil {
+				return fmt.Errorf("cannot make a place for %s: %w", f, err)
+			}
+		}
+	}
+	return nil
+}
+
+// startDaemon returns when the daemon is ready, or has failed.
+func startDaemon(s settings) error {
+	watch, err := watchStart()
+	if err != nil {
+		return err
+	}
+	defer watch.close()
+	for _, w := range exposedWarnings(s) {
+		fmt.Fprintln(os.Stderr, "minimail: warning:", w)
+	}
+	d := daemon.Context{Env: append(os.Environ(), "NOTIFY_SOCKET="+watch.socket()), Umask: 0o022}
+	child, err := d.Reborn()
+	if err != nil {
+		return fmt.Errorf("cannot start the daemon: %w", err)
+	}
+	sentence, err := watch.wait(child)
+	if err == nil {
+		fmt.Println(sentence)
+	}
+	return err
+}
+
+// beDaemon is the other side of startDaemon.
+func beDaemon(s settings) error {
+	say := newNotifier()
+	err := func() error {
+		d := daemon.Context{}
+		if _, err := d.Reborn(); err != nil {
+			return fmt.Errorf("cannot become a daemon: %w", err)
+		}
+		// What go-daemon has left open and set is not for ssh.
+		unix.CloseOnExec(3)
+		os.Unsetenv("_GO_DAEMON")
+		if err := os.Chdir("/"); err != nil {
+			return fmt.Errorf("cannot leave the directory: %w", err)
+		}
+		return serve(s, say)
+	}()
+	if err != nil {
+		say.say("STATUS="+err.Error(), fmt.Sprintf("EXIT_STATUS=%d", exitCode(err)))
+	}
+	return err
+}
+
+func alreadyRunning(err error) error {
+	if errors.As(err, new(errRunning)) {
+		return cli.Exit(err, exitAlreadyRunning)
+	}
+	return err
+}
+
+// withSudo turns an error for want of root into a second try through sudo, if
+// somebody is there to be asked for a password.
+func withSudo(s settings, err error) error {
+	if exitCode(err) != exitNeedsRoot || !term.IsTerminal(0) {
+		return err
+	}
+	sudo, lookErr := exec.LookPath("sudo")
+	self, exeErr := os.Executable()
+	if lookErr != nil || exeErr != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "minimail: this needs root; asking sudo")
+	// sudo does not pass our environment on, so settings go as options.
+	argv := append([]string{"sudo", "--", self}, s.inv.asOptions()...)
+	return fmt.Errorf("%w (sudo: %w)", err, syscall.Exec(sudo, append(argv, s.inv.normalised()...), os.Environ()))
+}
+
+// stop ends a running minimail and waits until it is gone.
+func stop(s settings) error {
+	path := s.findPidFile()
+	_, _, running, err := held(path)
+	if err != nil {
+		return err
+	}
+	if !running {
+		removeStale(path)
+		return cli.Exit("not running", exitNotRunning)
+	}
+	pid, err := terminate(path)
+	if err != nil {
+		return err
+	}
+	began, said := time.Now(), false
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		_, _, running, err := held(path)
+		if err != nil {
+			return err
+		}
+		if !running {
+			break
+		}
+		if !said && time.Since(began) > time.Second {
+			fmt.Printf("minimail: pid %d lets its clients finish\n", pid)
+			said = true
+		}
+		time.Sleep(pause)
+	}
+	removeStale(path) // which the daemon has only emptied if it is not root's
+	fmt.Printf("minimail is stopped: pid %d\n", pid)
+	return nil
+}
+
+// terminate signals the holder of the pid file, and nobody else: the process is
+// pinned (pidfd_open(2), where there is one) before the last look at the lock.
+func terminate(path string) (int, error) {
+	_, pid, _, err := held(path)
+	if err != nil {
+		return 0, err
+	}
+	if pid == 0 || !isMinimail(pid) {
+		return 0, fmt.Errorf("minimail runs, but its pid is not in %s: find it with `pgrep -a minimail`", path)
+	}
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return 0, fmt.Errorf("cannot find pid %d: %w", pid, err)
+	}
+	defer p.Release()
+	if _, now, running, err := held(path); err != nil || !running || now != pid {
+		return pid, err // gone, or another one: nothing to signal
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		if errors.Is(err, syscall.EPERM) {
+			return 0, cli.Exit(fmt.Errorf("pid %d is not yours to stop; run it with sudo", pid), exitNeedsRoot)
+		}
+		return 0, fmt.Errorf("cannot stop pid %d: %w", pid, err)
+	}
+	return pid, nil
+}
+
+// restart stops minimail if it runs, and starts it.
+func restart(s settings) error {
+	if daemon.WasReborn() {
+		return start(s)
+	}
+	if err := stop(s); err != nil && exitCode(err) != exitNotRunning {
+		return withSudo(s, err)
+	}
+	return start(s)
+}
+
+// status prints what App::Daemon printed, and exits with the LSB's codes.
+func status(s settings) error {
+	path := s.findPidFile()
+	exists, pid, running, err := held(path)
+	if err != nil {
+		return cli.Exit(err, exitUnknown)
+	}
+	fmt.Printf("Pid file:    %s\n", path)
+	if !exists {
+		fmt.Println("No pid file found: not running")
+		return cli.Exit("", exitNotRunning)
+	}
+	number := "none"
+	if pid != 0 {
+		number = strconv.Itoa(pid)
+	}
+	yes := map[bool]string{true: "yes", false: "no"}
+	fmt.Printf("Pid in file: %s\nRunning:     %s\n", number, yes[running])
+	switch {
+	case running:
+		return nil
+	case pid == 0:
+		return cli.Exit("", exitNotRunning)
+	}
+	return cli.Exit("", exitDeadPidFile)
+}
+
+func userName() string {
+	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
+		return u.Username
+	}
+	return strconv.Itoa(os.Getuid())
+}

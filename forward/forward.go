@@ -1,0 +1,193 @@
+// Package forward accepts clients, hands each a connection from a dial
+// function, and copies bytes both ways, untouched.
+package forward
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+var (
+	// ErrStopping is why a client that still waits is turned away when the
+	// forwarder is stopped.
+	ErrStopping = errors.New("minimail is stopping")
+	// ErrClientLeft is why the dial for a client is given up when the client
+	// has gone away meanwhile.
+	ErrClientLeft = errors.New("the client has left")
+)
+
+// A Dial function makes a client's connection to the far end. It must return
+// when ctx is done; context.Cause(ctx) is then ErrStopping, ErrClientLeft or
+// context.DeadlineExceeded. The forwarder closes the connection.
+type Dial func(ctx context.Context) (net.Conn, error)
+
+// A Forwarder serves any number of listeners. Its fields must not be changed
+// once Serve has been called. The zero value waits for no tunnel and drains
+// nobody: set at least DialTimeout.
+type Forwarder struct {
+	// DialTimeout is how long a client is held while its connection is made.
+	DialTimeout time.Duration
+	// DrainTimeout is how long clients at work may finish once Serve's ctx is
+	// done; zero: they are cut off.
+	DrainTimeout time.Duration
+	// MaxClients is how many clients are served at a time; zero or less: any
+	// number. The others wait, most of them in the kernel's queue.
+	MaxClients int
+	// OnDialError is called with a client that cannot be served, and why. It
+	// may write to the client, and closes it. If nil, the client gets a reset,
+	// which no client takes for success.
+	OnDialError func(client net.Conn, err error)
+	// Gone tells whether the process at a client's other end, which has sent
+	// its last byte, has closed its socket altogether; a client that has only
+	// shut down its sending side still waits for an answer. If nil, both are
+	// taken for the latter.
+	Gone func(client net.Conn) bool
+	// Log gets one line per client, and never a byte of what is forwarded. The
+	// zero Logger discards.
+	Log zerolog.Logger
+
+	once  sync.Once
+	slots chan struct{}
+}
+
+// Serve accepts clients from l, which it closes, until ctx is done, and serves
+// each with a connection from dial. It returns when its last client has gone
+// or DrainTimeout is over: nil if ctx was done, else why l cannot accept any
+// more. Errors that may pass, such as a lack of file descriptors, are logged
+// and waited out. It may be called for several listeners at the same time;
+// MaxClients is for all of them together.
+func (f *Forwarder) Serve(ctx context.Context, l net.Listener, dial Dial) error {
+	f.once.Do(func() {
+		if f.MaxClients > 0 {
+			f.slots = make(chan struct{}, f.MaxClients)
+		}
+	})
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	for {
+		c, err := f.accept(ctx, l)
+		if ctx.Err() != nil {
+			if err == nil {
+				f.refuse(c, ErrStopping)
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !f.enter(ctx) {
+			f.refuse(c, ErrStopping)
+			return nil
+		}
+		clients.Go(func() {
+			defer f.leave()
+			f.serve(ctx, c, dial)
+		})
+	}
+}
+
+// accept waits errors out that may pass: all but that l is closed.
+func (f *Forwarder) accept(ctx context.Context, l net.Listener) (net.Conn, error) {
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		c, err := l.Accept()
+		if err == nil || errors.Is(err, net.ErrClosed) {
+			return c, err
+		}
+		f.Log.Error().Err(err).Stringer("pause", pause).Msg("cannot accept a client; trying again")
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// enter waits for a free place, or until ctx is done.
+func (f *Forwarder) enter(ctx context.Context) bool {
+	if f.slots == nil {
+		return true
+	}
+	select {
+	case f.slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (f *Forwarder) leave() {
+	if f.slots != nil {
+		<-f.slots
+	}
+}
+
+// serve is one client's whole visit.
+func (f *Forwarder) serve(ctx context.Context, client net.Conn, dial Dial) {
+	began := time.Now()
+	log := f.Log.With().Stringer("client", client.RemoteAddr()).Logger()
+	log.Debug().Stringer("at", client.LocalAddr()).Msg("client has come")
+	server, err := f.dial(ctx, client, dial)
+	waited := since(began)
+	if errors.Is(err, ErrClientLeft) {
+		client.Close()
+		log.Info().Stringer("waited", waited).Msg("client left before it was served")
+		return
+	}
+	if err != nil {
+		log.Warn().Stringer("waited", waited).Err(err).Msg("client turned away")
+		f.refuse(client, err)
+		return
+	}
+	b := &bridge{client: client.(stream), server: server.(stream), gone: f.Gone, grace: f.DrainTimeout}
+	stop := context.AfterFunc(ctx, func() { b.cutAfter(f.DrainTimeout) })
+	defer stop()
+	b.copy()
+	log.Info().Stringer("waited", waited).Stringer("lasted", since(began)).
+		Int64("bytes_up", b.up).Int64("bytes_down", b.down).Str("end", b.end()).Msg("client served")
+}
+
+// since is rounded for the log.
+func since(t time.Time) time.Duration { return time.Since(t).Round(10 * time.Microsecond) }
+
+// dial makes the client's connection, for as long as the client waits, its
+// patience lasts and we are not stopped.
+func (f *Forwarder) dial(ctx context.Context, client net.Conn, dial Dial) (net.Conn, error) {
+	ctx, stop := stopping(ctx)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, f.DialTimeout)
+	defer cancel()
+	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	defer watch(client, f.Gone, func() { leave(ErrClientLeft) })()
+	return dial(ctx)
+}
+
+// stopping gives the end of ctx the cause ErrStopping.
+func stopping(ctx context.Context) (context.Context, func()) {
+	child, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { cancel(ErrStopping) })
+	return child, func() { stop(); cancel(nil) }
+}
+
+func (f *Forwarder) refuse(client net.Conn, err error) {
+	if f.OnDialError != nil {
+		f.OnDialError(client, err)
+		return
+	}
+	reset(client)
+}
+
+// reset closes c so that its peer sees an error, not a clean end that looks
+// like success (RFC 9293, 3.10.7.1: a reset; socket(7), SO_LINGER).
+func reset(c net.Conn) {
+	if l, ok := c.(interface{ SetLinger(int) error }); ok {
+		_ = l.SetLinger(0)
+	}
+	c.Close()
+}

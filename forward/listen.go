@@ -1,0 +1,42 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"syscall"
+)
+
+// Listen binds port on each of hosts, which are addresses. An address family
+// that this machine does not have is passed over as long as one is left. If
+// anything else fails, nothing stays bound. The caller, or Serve, closes the
+// listeners.
+func Listen(hosts []string, port int) ([]net.Listener, error) {
+	var ls []net.Listener
+	var absent error
+	for _, host := range hosts {
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		switch {
+		case err == nil:
+			ls = append(ls, l)
+		case len(hosts) > 1 && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)):
+			absent = err
+		default:
+			Close(ls)
+			return nil, fmt.Errorf("cannot listen: %w", err)
+		}
+	}
+	if len(ls) == 0 {
+		return nil, fmt.Errorf("cannot listen: %w", absent)
+	}
+	return ls, nil
+}
+
+// Close closes the listeners that Listen has made.
+func Close(ls []net.Listener) {
+	for _, l := range ls {
+		l.Close()
+	}
+}

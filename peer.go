@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// A peer is the other end of a connection within this machine. If no process
+// holds it, it is either not accepted yet or closed.
+type peer struct {
+	uid    uint32
+	held   bool
+	closed bool
+}
+
+// trustOurs returns tunnel's Trust: the near end must belong to a process of
+// our own user, or anybody on this machine could sit on it and read our mail.
+// A Unix socket that we can open is ours or root's. Where the kernel does not
+// tell, everybody is trusted, and the log says so once.
+func trustOurs(log zerolog.Logger) func(context.Context, net.Conn) error {
+	var once sync.Once
+	return func(ctx context.Context, c net.Conn) error {
+		if _, ok := c.(*net.TCPConn); !ok {
+			return nil
+		}
+		uid, err := holder(ctx, c)
+		switch {
+		case errors.Is(err, errNotHeld):
+			return err
+		case err != nil:
+			once.Do(func() {
+				log.Warn().Err(err).Msg("cannot tell who listens on the near end: anybody is trusted")
+			})
+			return nil
+		case int(uid) != os.Getuid():
+			return fmt.Errorf("%s is held by uid %d%s, not by our ssh", c.RemoteAddr(), uid, called(uid))
+		}
+		return nil
+	}
+}
+
+// acceptTimeout is how long the near end's process may take to accept a
+// connection. ssh does so at once.
+const acceptTimeout = time.Second
+
+// holder waits until a process has accepted c, and returns its user.
+func holder(ctx context.Context, c net.Conn) (uint32, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, acceptTimeout, errors.New("nobody accepts connections there"))
+	defer cancel()
+	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		p, err := peerOf(c)
+		switch {
+		case p.held:
+			return p.uid, nil
+		case p.closed:
+			return 0, errNotHeld
+		case err != nil:
+			return 0, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("%w: %w", errNotHeld, context.Cause(ctx))
+		case <-time.After(pause):
+		}
+	}
+}
+
+// errNotHeld is about a connection that no process has, or had for long.
+var errNotHeld = errors.New("the connection to the near end was not kept")
+
+func called(uid uint32) string {
+	u, err := user.LookupId(strconv.Itoa(int(uid)))
+	if err != nil {
+		return ""
+	}
+	return " (" + u.Username + ")"
+}
+
+// clientGone tells whether no process holds the other end of a client's
+// connection any more. Of a client on another machine, and by a kernel that
+// does not tell, that is not known: it is taken for a no.
+func clientGone(c net.Conn) bool {
+	remote, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok || !remote.IP.IsLoopback() {
+		return false
+	}
+	p, err := peerOf(c)
+	return err == nil && p.closed
+}

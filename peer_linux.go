@@ -1,0 +1,88 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// peerOf asks the kernel who is at the other end of a TCP connection within
+// this machine (sock_diag(7); one socket by its addresses, some microseconds).
+func peerOf(c net.Conn) (peer, error) {
+	local, ok1 := c.LocalAddr().(*net.TCPAddr)
+	remote, ok2 := c.RemoteAddr().(*net.TCPAddr)
+	if !ok1 || !ok2 {
+		return peer{}, errors.New("not a TCP connection")
+	}
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
+	if err != nil {
+		return peer{}, fmt.Errorf("cannot ask the kernel for a socket's owner: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Sendto(fd, diagRequest(remote, local), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return peer{}, fmt.Errorf("cannot ask the kernel for a socket's owner: %w", err)
+	}
+	reply := make([]byte, 1024)
+	n, _, err := unix.Recvfrom(fd, reply, 0)
+	if err != nil {
+		return peer{}, fmt.Errorf("cannot ask the kernel for a socket's owner: %w", err)
+	}
+	return diagReply(reply[:n])
+}
+
+// Offsets and sizes of struct nlmsghdr (netlink(7)), inet_diag_req_v2 and
+// inet_diag_msg (linux/inet_diag.h).
+const (
+	sockDiagByFamily = 20
+	tcpEstablished   = 1
+	headerSize       = 16
+	requestSize      = headerSize + 56
+	replyState       = headerSize + 1
+	replyUID         = headerSize + 64
+	replyInode       = headerSize + 68
+)
+
+// diagRequest asks for the one socket that is local to us and connected to
+// remote.
+func diagRequest(local, remote *net.TCPAddr) []byte {
+	ne, be := binary.NativeEndian, binary.BigEndian
+	b := make([]byte, requestSize)
+	ne.PutUint32(b[0:], requestSize)
+	ne.PutUint16(b[4:], sockDiagByFamily)
+	ne.PutUint16(b[6:], unix.NLM_F_REQUEST)
+	req := b[headerSize:]
+	req[0], req[1] = unix.AF_INET6, unix.IPPROTO_TCP
+	ne.PutUint32(req[4:], ^uint32(0)) // in any state
+	id := req[8:]
+	be.PutUint16(id[0:], uint16(local.Port))
+	be.PutUint16(id[2:], uint16(remote.Port))
+	if ip := local.IP.To4(); ip != nil {
+		req[0] = unix.AF_INET
+		copy(id[4:20], ip)
+		copy(id[20:36], remote.IP.To4())
+	} else {
+		copy(id[4:20], local.IP)
+		copy(id[20:36], remote.IP)
+	}
+	ne.PutUint64(id[40:], ^uint64(0)) // INET_DIAG_NOCOOKIE
+	return b
+}
+
+func diagReply(b []byte) (peer, error) {
+	ne := binary.NativeEndian
+	switch {
+	case len(b) >= headerSize+4 && ne.Uint16(b[4:]) == unix.NLMSG_ERROR:
+		errno := unix.Errno(-int32(ne.Uint32(b[headerSize:])))
+		if errno == unix.ENOENT {
+			return peer{closed: true}, nil
+		}
+		return peer{}, fmt.Errorf("the kernel does not tell a socket's owner: %w", errno)
+	case len(b) < replyInode+4:
+		return peer{}, errors.New("the kernel's answer about a socket is too short")
+	}
+	held := ne.Uint32(b[replyInode:]) != 0
+	return peer{uid: ne.Uint32(b[replyUID:]), held: held, closed: !held && b[replyState] != tcpEstablished}, nil
+}

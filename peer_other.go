@@ -1,0 +1,13 @@
+//go:build unix && !linux
+
+package main
+
+import (
+	"errors"
+	"net"
+)
+
+// peerOf: this system cannot say who is at the other end of a connection.
+func peerOf(net.Conn) (peer, error) {
+	return peer{}, errors.ErrUnsupported
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/joho/godotenv"
+	"github.com/urfave/cli/v2"
+)
+
+// defaultSettings is the settings file that may be missing.
+const defaultSettings = "/etc/default/minimail"
+
+// readSettings puts the settings of a file into the environment, except those
+// that the environment has already. It returns where each one stands.
+func readSettings(file string, named bool) (map[string]string, error) {
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) && !named {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the settings: %w", err)
+	}
+	defer f.Close()
+	values, lines, err := parseSettings(f, file)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range values {
+		if os.Getenv(name) != "" {
+			delete(lines, name)
+		} else if err := os.Setenv(name, value); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", lines[name], name, err)
+		}
+	}
+	return lines, nil
+}
+
+// parseSettings reads lines of NAME=value, quoted as in sh, with comments. A
+// MINIMAIL_ name that is no setting is an error; any other name is somebody
+// else's. An empty value is none.
+func parseSettings(r io.Reader, file string) (values, lines map[string]string, err error) {
+	known := settingNames()
+	values, lines = map[string]string{}, map[string]string{}
+	scan := bufio.NewScanner(r)
+	for n := 1; scan.Scan(); n++ {
+		at := fmt.Sprintf("%s, line %d", file, n)
+		m, err := godotenv.Unmarshal(scan.Text())
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: expected NAME=value: %w", at, err)
+		}
+		for name, value := range m {
+			switch {
+			case slices.Contains(known, name) && value != "":
+				values[name], lines[name] = value, at
+			case slices.Contains(known, name):
+				delete(values, name)
+			case strings.HasPrefix(name, "MINIMAIL_"):
+				return nil, nil, fmt.Errorf("%s: unknown setting %s%s", at, name, didYouMean(nearestSetting(name, known)))
+			}
+		}
+	}
+	if err := scan.Err(); err != nil {
+		return nil, nil, fmt.Errorf("cannot read %s: %w", file, err)
+	}
+	return values, lines, nil
+}
+
+func nearestSetting(name string, known []string) string {
+	var all []*cli.Command
+	for _, k := range known {
+		all = append(all, &cli.Command{Name: k})
+	}
+	return cli.SuggestCommand(all, name)
+}

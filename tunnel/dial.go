@@ -1,0 +1,282 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Dial connects to a near end, launching the tunnel first if it is down. It
+// goes on trying until there is a connection that is trusted and that answered
+// approves of, or until ctx is done, the host rejects us, or Run has returned.
+// The error then says what stood in the way, in ssh's own words if it has
+// said any.
+//
+// The connection is a lease: the tunnel stays until it is closed. The caller
+// closes it.
+//
+// answered, if not nil, is called with each fresh connection and says whether
+// the far end is there; at most 64 of these calls, or of the dials before
+// them, are under way at a time. It must end when ctx does.
+func (t *Tunnel) Dial(ctx context.Context, network, address string, answered func(context.Context, net.Conn) error) (net.Conn, error) {
+	var why error // of what we last waited for
+	for {
+		r, err := t.lease(ctx)
+		if err != nil {
+			return nil, t.gaveUp(ctx, err, why)
+		}
+		if r.launch == nil {
+			if r.retry == nil {
+				return nil, r.err
+			}
+			why = r.err
+			select {
+			case <-r.retry:
+			case <-ctx.Done():
+				return nil, t.gaveUp(ctx, ctx.Err(), why)
+			}
+			continue
+		}
+		k := knock{t: t, l: r.launch, began: time.Now(), network: network, address: address, answered: answered}
+		c, err := k.untilAnswered(ctx)
+		if err == nil {
+			return &conn{stream: c, giveBack: sync.OnceFunc(func() { t.giveBack(r.launch) })}, nil
+		}
+		t.giveBack(r.launch)
+		if !errors.Is(err, errEnded) {
+			return nil, t.gaveUp(ctx, err, k.why())
+		}
+		why = noTunnel(t.cfg.Name, r.launch.reason(), "")
+	}
+}
+
+// gaveUp is the error for a client whose ctx is done: why it waited, or, if it
+// did not simply run out of patience, the cause that ctx carries.
+func (t *Tunnel) gaveUp(ctx context.Context, err, why error) error {
+	cause := context.Cause(ctx)
+	switch {
+	case cause == nil:
+		return err
+	case !errors.Is(cause, context.DeadlineExceeded):
+		return cause
+	case why == nil:
+		return noTunnel(t.cfg.Name, cause, "")
+	}
+	return why
+}
+
+func (t *Tunnel) lease(ctx context.Context) (leaseReply, error) {
+	reply := make(chan leaseReply, 1)
+	select {
+	case t.leases <- leaseRequest{reply}:
+		return <-reply, nil
+	case <-ctx.Done():
+		return leaseReply{}, ctx.Err()
+	case <-t.stopped:
+		return leaseReply{}, ErrStopped
+	}
+}
+
+func (t *Tunnel) giveBack(l *launch) {
+	select {
+	case t.returns <- l:
+	case <-t.stopped:
+	}
+}
+
+// errEnded means that ssh ended before it had answered.
+var errEnded = errors.New("ssh has ended")
+
+func (l *launch) reason() error {
+	if l.err != nil {
+		return l.err
+	}
+	return errEnded
+}
+
+// A knock is one client's attempt to get an answer from one launch.
+type knock struct {
+	t                *Tunnel
+	l                *launch
+	began            time.Time
+	network, address string
+	answered         func(context.Context, net.Conn) error
+
+	problem error // the last one seen
+}
+
+// untilAnswered returns a connection that has been answered, or errEnded, or
+// ctx's error. As long as the launch has not answered anybody, one client at
+// a time tries whether it does, and the others wait for its success.
+func (k *knock) untilAnswered(ctx context.Context) (stream, error) {
+	for {
+		turn := k.t.knocking
+		if !isClosed(k.l.answered) {
+			turn = k.l.prober
+		}
+		select {
+		case turn <- struct{}{}:
+		case <-k.l.probed(turn):
+			continue // another client's success: now it is everybody's turn
+		case <-k.l.ended:
+			return nil, errEnded
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		c, pause := k.once(ctx)
+		<-turn
+		if c != nil {
+			return c, nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-k.l.ended:
+			return nil, errEnded
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// probed is the launch's first answer, for those who wait for the prober's
+// place, and nil for those who have no need to.
+func (l *launch) probed(turn chan struct{}) <-chan struct{} {
+	if turn == l.prober {
+		return l.answered
+	}
+	return nil
+}
+
+// once dials, and returns a connection that has been answered, or how long to
+// wait before the next try.
+func (k *knock) once(ctx context.Context) (stream, time.Duration) {
+	c, err := k.dial(ctx)
+	if err != nil {
+		// A try costs some microseconds, so try often at first: the pause is
+		// never more than a 64th of the time that ssh has already taken.
+		return nil, min(max(time.Since(k.l.began)/64, 2*time.Millisecond), 50*time.Millisecond)
+	}
+	if !isClosed(k.l.answered) {
+		select {
+		case k.t.greeted <- k.l:
+		case <-k.t.stopped:
+		}
+	}
+	if k.answered == nil {
+		return c, 0
+	}
+	// From here on a slow far end may keep the client waiting; that must not
+	// keep others from trying, so the prober's place is not held: greeted has
+	// made it everybody's turn.
+	if err := k.answered(ctx, c); err != nil {
+		c.Close()
+		k.problem = err
+		return nil, time.Second
+	}
+	return c, 0
+}
+
+// dial tries the near end's addresses in turn and returns the first connection
+// that is trusted.
+func (k *knock) dial(ctx context.Context) (stream, error) {
+	var err error
+	for _, address := range nearAddresses(k.network, k.address) {
+		var c stream
+		if c, err = k.t.dial(ctx, k.network, address); err != nil {
+			continue
+		}
+		if err = k.trust(ctx, c); err == nil {
+			return c, nil
+		}
+		c.Close()
+		if ctx.Err() == nil {
+			k.distrust(address, err)
+		}
+	}
+	return nil, err
+}
+
+func (k *knock) trust(ctx context.Context, c stream) error {
+	if k.t.cfg.Trust == nil {
+		return nil
+	}
+	return k.t.cfg.Trust(ctx, c)
+}
+
+// distrust logs who sits on our near end, once for each client.
+func (k *knock) distrust(address string, err error) {
+	if k.problem == nil || k.problem.Error() != err.Error() {
+		k.t.cfg.Log.Warn().Str("near_end", address).Err(err).Msg("the near end is not our ssh's: not used")
+	}
+	k.problem = err
+}
+
+// why says what kept the client waiting, as far as it is known: what was seen
+// here, and what ssh has said meanwhile.
+func (k *knock) why() error {
+	up, why := isClosed(k.l.answered), k.problem
+	switch line := k.l.lastSince(k.began); {
+	case why != nil && line != "":
+		why = fmt.Errorf("%w (%s)", why, line)
+	case line != "":
+		why = errors.New(line)
+	case why == nil && up:
+		why = errors.New("too many clients are waiting for its answer")
+	case why == nil:
+		why = fmt.Errorf("ssh is not ready after %s", inSeconds(time.Since(k.l.began)))
+	}
+	if up {
+		return fmt.Errorf("the tunnel to %s is up, but: %w", k.t.cfg.Name, why)
+	}
+	return noTunnel(k.t.cfg.Name, why, "")
+}
+
+// nearAddresses are the places where ssh may listen when told a bare port: the
+// loopback address of each family. If one of them is somebody else's, ssh is
+// content with the other.
+func nearAddresses(network, address string) []string {
+	host, port, err := net.SplitHostPort(address)
+	if network != "tcp" || err != nil || host != "localhost" {
+		return []string{address}
+	}
+	return []string{"127.0.0.1:" + port, "[::1]:" + port}
+}
+
+// A stream is what *net.TCPConn and *net.UnixConn have in common.
+type stream interface {
+	net.Conn
+	syscall.Conn
+	CloseRead() error
+	CloseWrite() error
+}
+
+// dialNear is the dialer of near ends: no keepalives, for the peer is on this
+// machine and its death closes the connection.
+func dialNear(ctx context.Context, network, address string) (stream, error) {
+	c, err := (&net.Dialer{KeepAlive: -1}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return c.(stream), nil // tcp and unix connections both are
+}
+
+// A conn is a lease on the tunnel. Its ReadFrom and WriteTo are those of the
+// connection that it wraps, so that io.Copy still uses splice(2).
+type conn struct {
+	stream
+	giveBack func()
+}
+
+func (c *conn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.stream, r) }
+func (c *conn) WriteTo(w io.Writer) (int64, error)  { return io.Copy(w, c.stream) }
+
+// Close ends the connection and gives the lease back.
+func (c *conn) Close() error {
+	defer c.giveBack()
+	return c.stream.Close()
+}

@@ -1,0 +1,99 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// stopTimeout is how long ssh may take to go after TERM, before KILL.
+	stopTimeout = 5 * time.Second
+	// lastWords is how long we go on reading what ssh has said when it has
+	// gone. Usually the end is there at once; a stray descendant of ssh that
+	// keeps the other end of the pipe open must not hold us up.
+	lastWords = 100 * time.Millisecond
+)
+
+// ssh runs the command until it has ended and been reaped. It returns nil if
+// ctx ended it, else why it ended: its last line, if it said any.
+func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	stderr, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("cannot make a pipe for ssh: %w", err)
+	}
+	defer stderr.Close()
+
+	cmd := exec.CommandContext(ctx, t.cfg.Argv[0], t.cfg.Argv[1:]...)
+	cmd.Env = t.cfg.Env
+	cmd.Stderr = w
+	cmd.SysProcAttr = childAttributes()
+	// ssh leads a process group, so that what it has started (a ProxyCommand)
+	// goes with it.
+	cmd.Cancel = func() error {
+		t.cfg.Log.Info().Int("pid", cmd.Process.Pid).Msg("killing ssh")
+		return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+	}
+	cmd.WaitDelay = stopTimeout
+
+	// The parent whose death kills ssh is this thread, not the process: keep
+	// it until ssh has ended (prctl(2), PR_SET_PDEATHSIG).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return fmt.Errorf("cannot run %s: %w", t.cfg.Argv[0], err)
+	}
+	log := t.cfg.Log.With().Int("pid", cmd.Process.Pid).Logger()
+	log.Info().Str("argv", shellWords(t.cfg.Argv)).Msg("launched ssh")
+
+	heard := make(chan struct{})
+	go func() { // ends when ssh's end of the pipe is closed, or at the deadline below
+		defer close(heard)
+		t.listen(l, stderr, log, stop)
+	}()
+	err = cmd.Wait()
+	// Whoever is left of the group has lost its ssh.
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	_ = stderr.SetReadDeadline(time.Now().Add(lastWords))
+	<-heard
+	return t.whyEnded(ctx, l, err)
+}
+
+// whyEnded is nil if ssh was told to go by Run. ssh's exit status says next to
+// nothing (255 for all errors, 0 after TERM), so its last line comes first.
+func (t *Tunnel) whyEnded(ctx context.Context, l *launch, err error) error {
+	var broken forwardError
+	switch line := l.lastSince(l.began); {
+	case errors.As(context.Cause(ctx), &broken):
+		return broken
+	case ctx.Err() != nil:
+		return nil
+	case line != "":
+		return errors.New(line)
+	case err != nil:
+		return fmt.Errorf("ssh ended without a word: %w", err)
+	}
+	return errors.New("ssh ended without a word")
+}
+
+// shellWords is argv as one would type it.
+func shellWords(argv []string) string {
+	words := make([]string, len(argv))
+	for i, w := range argv {
+		words[i] = w
+		if w == "" || strings.ContainsAny(w, " \t\n\"'\\$`*?[]{}()<>|&;~#") {
+			words[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}
