@@ -62,6 +62,9 @@ func attend(s settings, log zerolog.Logger, doors []door, say notifier) error {
 	}
 }
 
+// An answer says whether the far end is there; nil takes the tunnel's word.
+type answer func(context.Context, net.Conn) error
+
 // open starts to serve at every door. served is closed when the last client
 // has gone after ctx is done; failed gets the reason if a door breaks.
 func open(ctx context.Context, s settings, log zerolog.Logger, doors []door, t *tunnel.Tunnel) (served <-chan struct{}, failed <-chan error) {
@@ -75,13 +78,17 @@ func open(ctx context.Context, s settings, log zerolog.Logger, doors []door, t *
 	var serving sync.WaitGroup
 	broken := make(chan error, 1)
 	for _, d := range doors {
+		accept, answered := f.Serve, answer(nil)
+		if d.smtp {
+			accept, answered = f.ServeSMTP, forward.Greeted
+		}
 		dial := func(ctx context.Context) (net.Conn, error) {
-			return t.Dial(ctx, d.network(), d.address(), nil)
+			return t.Dial(ctx, d.network(), d.address(), answered)
 		}
 		for _, l := range d.listeners {
-			log.Info().Stringer("at", l.Addr()).Str("far_end", d.far).Str("host", s.host).Msg("listening")
+			log.Info().Stringer("at", l.Addr()).Str("far_end", d.far).Bool("smtp", d.smtp).Str("host", s.host).Msg("listening")
 			serving.Go(func() {
-				if err := f.Serve(ctx, l, dial); err != nil {
+				if err := accept(ctx, l, dial); err != nil {
 					select {
 					case broken <- fmt.Errorf("cannot serve at %s any more: %w", l.Addr(), err):
 					default: // one reason is enough

@@ -123,6 +123,7 @@ func flags() []cli.Flag {
 	return []cli.Flag{
 		text(reach, "host", "MINIMAIL_HOST", "", "DEST|[user@]host, or a Host of ssh_config; required"),
 		list(reach, "forward", "MINIMAIL_FORWARD", "SPEC|[BIND:]PORT:TUNNEL:FARHOST:FARPORT, repeatable", "25:1025:localhost:25"),
+		text(reach, "protocol", "MINIMAIL_PROTOCOL", "auto", "NAME|smtp, tcp, or auto: smtp for far port 25, 587, 2525"),
 		text(reach, "ssh", "MINIMAIL_SSH", "ssh", "PROGRAM|the ssh program"),
 		text(reach, "ssh-config", "MINIMAIL_SSH_CONFIG", "", "FILE|ssh's -F file"),
 		list(reach, "ssh-option", "MINIMAIL_SSH_OPTION", "K=V|one more -o for ssh, repeatable"),

@@ -53,7 +53,7 @@ func (inv *invocation) settings(c *cli.Context) (settings, error) {
 		ssh:          r.program("ssh"),
 		sshConfig:    r.path("ssh-config"),
 		sshOptions:   r.sshOptions("ssh-option"),
-		forwards:     r.forwards("forward"),
+		forwards:     r.forwards("forward", r.oneOf("protocol", "auto", "smtp", "tcp")),
 		idle:         r.duration("idle", 0),
 		jitter:       r.duration("jitter", 0),
 		wait:         r.duration("wait", time.Millisecond),
@@ -180,11 +180,12 @@ func (r *reader) sshOptions(name string) []string {
 	return all
 }
 
-func (r *reader) forwards(name string) []forwardSpec {
+func (r *reader) forwards(name, protocol string) []forwardSpec {
 	specs, bad, err := parseForwards(strings.Fields(strings.Join(r.c.StringSlice(name), " ")))
 	if err != nil {
 		r.bad(name, bad, err.Error())
 	}
+	speak(specs, protocol)
 	return specs
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,6 +16,7 @@ type forwardSpec struct {
 	port  int
 	near  string // ssh's local end: a port, or the absolute path of a Unix socket
 	far   string // the rest of ssh's -L: HOST:PORT, or the absolute path of a socket
+	smtp  bool   // its clients speak SMTP
 }
 
 const specForm = "[BIND:]PORT:TUNNEL:FARHOST:FARPORT"
@@ -113,6 +115,18 @@ func parseSpec(v string) (forwardSpec, error) {
 		}
 	}
 	return s, nil
+}
+
+// mailPorts are those where a server speaks SMTP first and in the clear: relay,
+// submission (RFC 6409), and what providers offer beside them.
+var mailPorts = []string{"25", "587", "2525"}
+
+// speak settles whose clients get SMTP manners: protocol is smtp, tcp or auto.
+func speak(specs []forwardSpec, protocol string) {
+	for i := range specs {
+		_, port, _ := net.SplitHostPort(specs[i].far)
+		specs[i].smtp = protocol == "smtp" || protocol == "auto" && slices.Contains(mailPorts, port)
+	}
 }
 
 // splitSpec splits at colons that are not inside brackets.

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -22,6 +23,7 @@ type stream interface {
 // done, and then closes both.
 type bridge struct {
 	client, server stream
+	smtp           bool
 	gone           func(net.Conn) bool
 	grace          time.Duration // for a server whose client is gone
 
@@ -30,22 +32,31 @@ type bridge struct {
 	mu      sync.Mutex
 	how     string // what ended it: the first thing seen
 	cut     *time.Timer
+	why     error // of the cut, once it was made
 	stopped chan struct{}
 }
 
-// copy returns when both directions have ended; no byte that a side has sent
-// before it ended is lost to the other.
+// copy returns when both directions have ended and both sides are closed; no
+// byte that a side has sent before it ended is lost to the other.
 func (b *bridge) copy() {
 	b.stopped = make(chan struct{})
 	up := make(chan struct{})
 	go func() { // ends at the latest when both connections are closed
 		defer close(up)
-		b.up = b.half(b.server, b.client, "client")
+		b.up = b.clientToServer()
 		go b.tidy() // ends when copy does
 	}()
-	b.down = b.half(b.client, b.server, "server")
+	why := b.serverToClient()
+	if why != nil || b.smtp {
+		// The server is gone for good: wake the other direction.
+		b.server.Close()
+		_ = b.client.SetReadDeadline(time.Unix(1, 0))
+	}
 	<-up
 	close(b.stopped)
+	if b.smtp {
+		farewell(b.client, why)
+	}
 	b.close()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -54,23 +65,74 @@ func (b *bridge) copy() {
 	}
 }
 
-// half copies one direction. src's end is passed on to dst as what it was: an
-// orderly one closes dst's sending side, and a reset resets dst. If it is dst
-// that is dead, the other direction will see that too, once it has delivered
-// what dst sent while it lived.
-func (b *bridge) half(dst, src stream, who string) int64 {
-	n, err := io.Copy(dst, src)
+// clientToServer copies one direction, and passes its end on as what it was:
+// an orderly one closes the server's receiving side, a reset resets it. If it
+// is the server that is dead, the other direction will see that too, once it
+// has delivered what the server sent while it lived.
+func (b *bridge) clientToServer() int64 {
+	n, err := io.Copy(b.server, b.client)
 	switch {
 	case err == nil:
-		b.endedBy(who + " closed")
-		_ = dst.CloseWrite()
-	case dead(src):
-		b.endedBy(who + " reset")
-		reset(dst)
-	default:
-		b.endedBy("the other side of the " + who + " reset")
+		b.endedBy("client closed")
+		_ = b.server.CloseWrite()
+	case dead(b.client):
+		b.endedBy("client reset")
+		reset(b.server)
 	}
 	return n
+}
+
+// serverToClient is the other direction. It returns why a client of SMTP
+// should be told that the session is over.
+func (b *bridge) serverToClient() (farewell error) {
+	var err error
+	told := true // that the server has said good-bye, or cannot be told any more
+	if b.smtp {
+		b.down, told, err = copyReplies(b.client, b.server)
+	} else {
+		b.down, err = io.Copy(b.client, b.server)
+	}
+	lost := b.lost()
+	if cut := b.cutBecause(); cut != nil && !told {
+		return cut
+	}
+	switch {
+	case err != nil && dead(b.client):
+		b.endedBy("client reset")
+		return nil
+	case lost != nil:
+		b.endedBy("tunnel lost")
+	case err != nil:
+		b.endedBy("server reset")
+	default:
+		b.endedBy("server closed")
+	}
+	switch {
+	case !told && lost != nil:
+		return fmt.Errorf("%w: %w", errLost, lost)
+	case !told:
+		return errLost
+	case err != nil || lost != nil && !b.smtp:
+		reset(b.client)
+	default:
+		_ = b.client.CloseWrite()
+	}
+	return nil
+}
+
+// settle is how long a tunnel that has dropped a connection may take to be
+// known as ended.
+const settle = 100 * time.Millisecond
+
+// lost returns why the tunnel under the server's connection has ended, if it
+// is that which has ended the connection. An ssh that lives holds its end of
+// it until both directions are done.
+func (b *bridge) lost() error {
+	l, ok := b.server.(interface{ Lost(time.Duration) error })
+	if !ok || b.gone == nil || !b.gone(b.server) {
+		return nil
+	}
+	return l.Lost(settle)
 }
 
 // tidy ends the visit of a client that has closed its socket: nobody will read
@@ -81,7 +143,7 @@ func (b *bridge) tidy() {
 		return
 	}
 	if untilGone(b.client, b.gone, b.stopped) {
-		b.cutAfter(b.grace)
+		b.cutAfter(b.grace, nil)
 	}
 }
 
@@ -100,16 +162,32 @@ func untilGone(client net.Conn, gone func(net.Conn) bool, stop <-chan struct{}) 
 	}
 }
 
-// cutAfter cuts both directions off after d, if they have not ended by then.
-func (b *bridge) cutAfter(d time.Duration) {
+// cutAfter ends the visit after d, if it has not ended by then. A client of
+// SMTP is told why, if it can be.
+func (b *bridge) cutAfter(d time.Duration, why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.cut == nil {
-		b.cut = time.AfterFunc(d, func() {
-			b.endedBy("cut off")
-			b.close()
-		})
+	if b.cut != nil {
+		return
 	}
+	b.cut = time.AfterFunc(d, func() {
+		b.endedBy("cut off")
+		b.mu.Lock()
+		b.why = why
+		b.mu.Unlock()
+		if b.smtp && why != nil {
+			b.server.Close() // copy does the rest
+			return
+		}
+		b.close()
+	})
+}
+
+// cutBecause is why the visit was cut off, if it was.
+func (b *bridge) cutBecause() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.why
 }
 
 func (b *bridge) close() {

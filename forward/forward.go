@@ -62,33 +62,59 @@ type Forwarder struct {
 // and waited out. It may be called for several listeners at the same time;
 // MaxClients is for all of them together.
 func (f *Forwarder) Serve(ctx context.Context, l net.Listener, dial Dial) error {
+	refuse := func(client net.Conn, _ error) { reset(client) }
+	if f.OnDialError != nil {
+		refuse = f.OnDialError
+	}
+	return f.accepting(ctx, l, service{dial: dial, refuse: refuse})
+}
+
+// A service is what the clients of one listener get.
+type service struct {
+	dial   Dial
+	refuse func(client net.Conn, err error) // closes the client
+	smtp   bool
+}
+
+func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) error {
 	f.once.Do(func() {
 		if f.MaxClients > 0 {
 			f.slots = make(chan struct{}, f.MaxClients)
 		}
 	})
-	defer context.AfterFunc(ctx, func() { l.Close() })()
+	defer l.Close()
+	defer context.AfterFunc(ctx, func() { stopAccepting(l) })()
 	var clients sync.WaitGroup
 	defer clients.Wait()
 	for {
 		c, err := f.accept(ctx, l)
-		if ctx.Err() != nil {
-			if err == nil {
-				f.refuse(c, ErrStopping)
-			}
-			return nil
-		}
 		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return err
 		}
 		if !f.enter(ctx) {
-			f.refuse(c, ErrStopping)
-			return nil
+			// One of those who came before we stopped: all of them are told.
+			stopAccepting(l)
+			clients.Go(func() { s.refuse(c, ErrStopping) })
+			continue
 		}
 		clients.Go(func() {
 			defer f.leave()
-			f.serve(ctx, c, dial)
+			f.serve(ctx, c, s)
 		})
+	}
+}
+
+// lastCall is how long a stopped listener waits for the next client of those
+// who are in its queue already.
+const lastCall = 5 * time.Millisecond
+
+// stopAccepting ends Accept when the queue is empty.
+func stopAccepting(l net.Listener) {
+	if d, ok := l.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(time.Now().Add(lastCall)) != nil {
+		l.Close()
 	}
 }
 
@@ -96,7 +122,7 @@ func (f *Forwarder) Serve(ctx context.Context, l net.Listener, dial Dial) error 
 func (f *Forwarder) accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		c, err := l.Accept()
-		if err == nil || errors.Is(err, net.ErrClosed) {
+		if err == nil || errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
 			return c, err
 		}
 		f.Log.Error().Err(err).Stringer("pause", pause).Msg("cannot accept a client; trying again")
@@ -110,6 +136,9 @@ func (f *Forwarder) accept(ctx context.Context, l net.Listener) (net.Conn, error
 
 // enter waits for a free place, or until ctx is done.
 func (f *Forwarder) enter(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return false
+	}
 	if f.slots == nil {
 		return true
 	}
@@ -128,11 +157,11 @@ func (f *Forwarder) leave() {
 }
 
 // serve is one client's whole visit.
-func (f *Forwarder) serve(ctx context.Context, client net.Conn, dial Dial) {
+func (f *Forwarder) serve(ctx context.Context, client net.Conn, s service) {
 	began := time.Now()
 	log := f.Log.With().Stringer("client", client.RemoteAddr()).Logger()
 	log.Debug().Stringer("at", client.LocalAddr()).Msg("client has come")
-	server, err := f.dial(ctx, client, dial)
+	server, err := f.dial(ctx, client, s.dial)
 	waited := since(began)
 	if errors.Is(err, ErrClientLeft) {
 		client.Close()
@@ -141,11 +170,11 @@ func (f *Forwarder) serve(ctx context.Context, client net.Conn, dial Dial) {
 	}
 	if err != nil {
 		log.Warn().Stringer("waited", waited).Err(err).Msg("client turned away")
-		f.refuse(client, err)
+		s.refuse(client, err)
 		return
 	}
-	b := &bridge{client: client.(stream), server: server.(stream), gone: f.Gone, grace: f.DrainTimeout}
-	stop := context.AfterFunc(ctx, func() { b.cutAfter(f.DrainTimeout) })
+	b := &bridge{client: client.(stream), server: server.(stream), smtp: s.smtp, gone: f.Gone, grace: f.DrainTimeout}
+	stop := context.AfterFunc(ctx, func() { b.cutAfter(f.DrainTimeout, ErrStopping) })
 	defer stop()
 	b.copy()
 	log.Info().Stringer("waited", waited).Stringer("lasted", since(began)).
@@ -173,14 +202,6 @@ func stopping(ctx context.Context) (context.Context, func()) {
 	child, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { cancel(ErrStopping) })
 	return child, func() { stop(); cancel(nil) }
-}
-
-func (f *Forwarder) refuse(client net.Conn, err error) {
-	if f.OnDialError != nil {
-		f.OnDialError(client, err)
-		return
-	}
-	reset(client)
 }
 
 // reset closes c so that its peer sees an error, not a clean end that looks

@@ -45,7 +45,7 @@ func (t *Tunnel) Dial(ctx context.Context, network, address string, answered fun
 		k := knock{t: t, l: r.launch, began: time.Now(), network: network, address: address, answered: answered}
 		c, err := k.untilAnswered(ctx)
 		if err == nil {
-			return &conn{stream: c, giveBack: sync.OnceFunc(func() { t.giveBack(r.launch) })}, nil
+			return &conn{stream: c, l: r.launch, giveBack: sync.OnceFunc(func() { t.giveBack(r.launch) })}, nil
 		}
 		t.giveBack(r.launch)
 		if !errors.Is(err, errEnded) {
@@ -269,6 +269,7 @@ func dialNear(ctx context.Context, network, address string) (stream, error) {
 // connection that it wraps, so that io.Copy still uses splice(2).
 type conn struct {
 	stream
+	l        *launch
 	giveBack func()
 }
 
@@ -279,4 +280,14 @@ func (c *conn) WriteTo(w io.Writer) (int64, error)  { return io.Copy(w, c.stream
 func (c *conn) Close() error {
 	defer c.giveBack()
 	return c.stream.Close()
+}
+
+// Lost returns why ssh has ended, or nil if it has not within d.
+func (c *conn) Lost(d time.Duration) error {
+	select {
+	case <-c.l.ended:
+		return c.l.reason()
+	case <-time.After(d):
+		return nil
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -214,7 +215,7 @@ func (t *Tunnel) Forget() {
 func (l *launch) remember(line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.line, l.lineAt = line, time.Now()
+	l.line, l.lineAt = strings.TrimSuffix(line, "."), time.Now()
 }
 
 // lastSince is the remembered line, unless it is older than since.

@@ -1,0 +1,140 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ServeSMTP is Serve for mail: a client gets the server's own words or a line
+// with the reply code 421 and the reason, never a bare close (RFC 5321, 3.8:
+// the one reply that may come at any time, and that no client takes for a
+// permanent failure). dial should wait for the server's greeting with Greeted.
+// OnDialError is not used.
+func (f *Forwarder) ServeSMTP(ctx context.Context, l net.Listener, dial Dial) error {
+	return f.accepting(ctx, l, service{dial: dial, refuse: farewell, smtp: true})
+}
+
+// errNoGreeting means that the far mail server, or the tunnel, ended the
+// connection before the server had said anything.
+var errNoGreeting = errors.New("the mail server ended the connection without a greeting")
+
+// Greeted waits until the server at the other end of c has spoken, as an SMTP
+// server does first (RFC 5321, 3.1), or until ctx is done. It takes no byte.
+func Greeted(ctx context.Context, c net.Conn) error {
+	raw, err := c.(stream).SyscallConn()
+	if err != nil {
+		return fmt.Errorf("cannot wait for the greeting: %w", err)
+	}
+	wake := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
+	var n int
+	var peekErr error
+	err = raw.Read(func(fd uintptr) bool {
+		n, _, peekErr = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK)
+		return !errors.Is(peekErr, unix.EAGAIN)
+	})
+	if !wake() || ctx.Err() != nil {
+		return errors.New("the mail server says nothing")
+	}
+	if err != nil || peekErr != nil || n == 0 {
+		return errNoGreeting
+	}
+	return nil
+}
+
+// maxReply is the longest reply line, its end included (RFC 5321, 4.5.3.1.5).
+const maxReply = 512
+
+// lingering is how long a client may take to read a farewell.
+const lingering = time.Second
+
+// farewell tells the client why it cannot be served, if there is something to
+// tell, and closes it. A close with unread bytes would become a reset and take
+// the text with it, so what the client has to say is read for a while.
+func farewell(client net.Conn, why error) {
+	defer client.Close()
+	_ = client.SetDeadline(time.Now().Add(lingering))
+	if why != nil {
+		if _, err := io.WriteString(client, reply421(why)); err != nil {
+			return
+		}
+	}
+	if c, ok := client.(stream); ok {
+		_ = c.CloseWrite()
+	}
+	_, _ = io.Copy(io.Discard, client)
+}
+
+// reply421 is one line whatever why says: ssh's words come from outside.
+func reply421(why error) string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "localhost"
+	}
+	text := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, "421 "+host+" minimail: "+why.Error())
+	return text[:min(len(text), maxReply-2)] + "\r\n"
+}
+
+// replies follows a server's reply lines, to know at its end whether the
+// client can take another one. It must be fed all bytes in order.
+type replies struct {
+	head    [4]byte // of the current line
+	n       int     // its length so far
+	between bool    // the last line ended a reply, and is not followed by anything
+	bye     bool    // that reply announced the end: 221 or 421
+}
+
+func (r *replies) Write(p []byte) (int, error) {
+	for _, c := range p {
+		if r.n < len(r.head) {
+			r.head[r.n] = c
+		}
+		r.n++
+		r.between = false
+		if c == '\n' {
+			r.endLine()
+		}
+	}
+	return len(p), nil
+}
+
+// endLine looks at the code of a line: "250 text" and "250" end a reply,
+// "250-text" does not (RFC 5321, 4.2). What does not begin like that is no
+// reply: TLS, for example.
+func (r *replies) endLine() {
+	h := r.head
+	digits := r.n > 4 && '2' <= h[0] && h[0] <= '5' && isDigit(h[1]) && isDigit(h[2])
+	r.between = digits && (h[3] == ' ' || h[3] == '\r')
+	r.bye = r.between && (h[0] == '2' || h[0] == '4') && h[1] == '2' && h[2] == '1'
+	r.n = 0
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// replyBuffer holds a few reply lines; bulk goes the other way, by splice(2).
+const replyBuffer = 2048
+
+// errLost is what a client is told whose server has gone in mid-session.
+var errLost = errors.New("the connection to the mail server was lost")
+
+// copyReplies copies the server's words to the client. told is false if the
+// server went without having said good-bye, at a point where the client can
+// still be told.
+func copyReplies(client, server stream) (n int64, told bool, err error) {
+	var r replies
+	from := io.TeeReader(server, &r)
+	n, err = io.CopyBuffer(struct{ io.Writer }{client}, from, make([]byte, replyBuffer))
+	return n, !r.between || r.bye, err
+}

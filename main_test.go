@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// program is the minimail that the tests run: the real thing, built with the
+// race detector, and counting coverage if scripts/test asks for it by
+// GOCOVERDIR.
+var program string
+
+func TestMain(m *testing.M) {
+	// Tests of an ordinary user's places are the only ones to set these.
+	for _, kv := range append(settingNames(), "XDG_RUNTIME_DIR", "XDG_STATE_HOME") {
+		os.Unsetenv(kv)
+	}
+	os.Exit(withProgram(m.Run))
+}
+
+// withProgram builds the program into a directory that everybody may read,
+// first in PATH, for as long as f runs.
+func withProgram(f func() int) int {
+	dir, err := os.MkdirTemp("", "minimail-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	program = filepath.Join(dir, "minimail")
+	args := []string{"build", "-race", "-o", program}
+	if os.Getenv("GOCOVERDIR") != "" {
+		args = append(args, "-cover", "-coverpkg=./...")
+	}
+	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "cannot build minimail: %v\n%s", err, out)
+		return 1
+	}
+	os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	return f()
+}
