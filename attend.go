@@ -163,9 +163,10 @@ func warnExposed(s settings, log zerolog.Logger) {
 	}
 }
 
-// raiseFileLimit makes the limit of open files as high as we may. The runtime
-// has done that for us, but would set it back for ssh (package os).
-func raiseFileLimit(log zerolog.Logger) {
+// raiseFileLimit makes the limit of open files as high as we may, and returns
+// it. The runtime has done that for us, but would set it back for ssh (package
+// os).
+func raiseFileLimit() (uint64, error) {
 	var limit syscall.Rlimit
 	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
 	if err == nil {
@@ -173,6 +174,35 @@ func raiseFileLimit(log zerolog.Logger) {
 		err = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 	}
 	if err != nil {
-		log.Warn().Err(err).Msg("cannot raise the limit of open files")
+		return 0, fmt.Errorf("cannot raise the limit of open files: %w", err)
+	}
+	return uint64(limit.Cur), nil
+}
+
+// filesPerClient: two sockets, and a pipe each way for splice(2). filesOfOurs
+// leaves room for listeners, logs and what ssh's launch needs.
+const filesPerClient, filesOfOurs = 6, 24
+
+// affordable is how many clients can be served at a time with so many open
+// files. Clients beyond that would keep those that are served from getting
+// their connection; in the kernel's queue they do no harm.
+func affordable(maxClients int, limit uint64) int {
+	if limit < filesOfOurs+filesPerClient {
+		return 1
+	}
+	return int(min(uint64(maxClients), (limit-filesOfOurs)/filesPerClient))
+}
+
+// limitClients adapts --max-clients to the limit of open files.
+func limitClients(s *settings, log zerolog.Logger) {
+	limit, err := raiseFileLimit()
+	if err != nil {
+		log.Warn().Err(err).Msg("--max-clients may be more than can be served")
+		return
+	}
+	if n := affordable(s.maxClients, limit); n < s.maxClients {
+		log.Warn().Int("max_clients", s.maxClients).Uint64("open_files", limit).Int("served_at_a_time", n).
+			Msg("fewer clients than --max-clients can be served at a time: raise the hard limit of open files (ulimit -Hn)")
+		s.maxClients = n
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -32,6 +33,9 @@ func parse(args []string) (*invocation, error) {
 		} else if ok {
 			inv.environ[name] = v
 		}
+	}
+	if err := inv.checkSwitches(); err != nil {
+		return nil, cli.Exit(err, exitUsage)
 	}
 	fs := flag.NewFlagSet("minimail", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -60,7 +64,30 @@ func parse(args []string) (*invocation, error) {
 	if inv.lines, err = readSettings(fs.Lookup("settings").Value.String(), named); err != nil {
 		return nil, cli.Exit(err, exitUsage)
 	}
+	if err := inv.checkSwitches(); err != nil {
+		return nil, cli.Exit(err, exitUsage)
+	}
 	return inv, nil
+}
+
+// checkSwitches looks at the settings that are on or off: of all settings they
+// are the only ones that cli itself reads, and complains about at length.
+func (inv *invocation) checkSwitches() error {
+	for _, f := range flags() {
+		b, ok := f.(*cli.BoolFlag)
+		if !ok || len(b.EnvVars) == 0 || os.Getenv(b.EnvVars[0]) == "" {
+			continue
+		}
+		if v := os.Getenv(b.EnvVars[0]); !isBool(v) {
+			return fmt.Errorf("%s %q: expected true or false", inv.where(f), v)
+		}
+	}
+	return nil
+}
+
+func isBool(v string) bool {
+	_, err := strconv.ParseBool(v)
+	return err == nil
 }
 
 // split tells options from words, wherever they stand.
@@ -109,7 +136,10 @@ func theWord(words []string) (string, error) {
 // explain puts an error of package flag into our words.
 func explain(err error, all []cli.Flag) error {
 	const unknown, bare = "flag provided but not defined: -", "flag needs an argument: -"
+	var value, option string
 	switch s := err.Error(); {
+	case scanned(s, "invalid boolean value %q for %s", &value, &option):
+		return fmt.Errorf("%s %q: expected true or false", dashed(strings.Trim(option, "-:")), value)
 	case strings.HasPrefix(s, unknown):
 		name := s[len(unknown):]
 		return fmt.Errorf("unknown option %q%s", dashed(name), didYouMean(cli.SuggestFlag(all, name, true)))
@@ -117,6 +147,11 @@ func explain(err error, all []cli.Flag) error {
 		return fmt.Errorf("option %s needs a value", dashed(s[len(bare):]))
 	}
 	return err
+}
+
+func scanned(s, format string, into ...any) bool {
+	n, err := fmt.Sscanf(s, format, into...)
+	return err == nil && n == len(into)
 }
 
 func dashed(name string) string {
@@ -148,7 +183,15 @@ func (inv *invocation) asOptions() []string {
 	var args []string
 	for _, f := range flags() {
 		for _, env := range f.(cli.DocGenerationFlag).GetEnvVars() {
-			if v, ok := inv.environ[env]; ok && env != "SUDO_USER" && !inv.given[f.Names()[0]] {
+			v, ok := inv.environ[env]
+			if !ok || env == "SUDO_USER" || inv.given[f.Names()[0]] {
+				continue
+			}
+			values := []string{v}
+			if env == "MINIMAIL_SSH_OPTION" { // as an option it is only one
+				values = splitSSHOptions(v)
+			}
+			for _, v := range values {
 				args = append(args, "--"+f.Names()[0]+"="+v)
 			}
 		}

@@ -23,6 +23,7 @@ func start(s settings) error {
 	if daemon.WasReborn() {
 		return beDaemon(s)
 	}
+	keepToOurselves()
 	err := prepare(s)
 	switch {
 	case err != nil:
@@ -68,8 +69,21 @@ func startDaemon(s settings) error {
 	sentence, err := watch.wait(child)
 	if err == nil {
 		fmt.Println(sentence)
+	} else if _, pid, _, _ := held(s.pidFile); pid == child.Pid {
+		removeStale(s.pidFile) // it had no time to do so itself
 	}
 	return err
+}
+
+// keepToOurselves has the kernel close what our caller has left open when we
+// start a daemon or ssh: a lock of the caller's, say, would be held for days.
+func keepToOurselves() {
+	open, _ := os.ReadDir("/dev/fd")
+	for _, f := range open {
+		if fd, err := strconv.Atoi(f.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
 }
 
 // beDaemon is the other side of startDaemon.
@@ -81,7 +95,7 @@ func beDaemon(s settings) error {
 			return fmt.Errorf("cannot become a daemon: %w", err)
 		}
 		// What go-daemon has left open and set is not for ssh.
-		unix.CloseOnExec(3)
+		keepToOurselves()
 		os.Unsetenv("_GO_DAEMON")
 		if err := os.Chdir("/"); err != nil {
 			return fmt.Errorf("cannot leave the directory: %w", err)

@@ -13,7 +13,15 @@ import (
 // GOCOVERDIR.
 var program string
 
+// roles are what else the test binary can be, when TEST_ROLE asks for it.
+var roles = map[string]func(args []string) int{}
+
 func TestMain(m *testing.M) {
+	if role := roles[os.Getenv("TEST_ROLE")]; role != nil {
+		os.Exit(role(os.Args[1:]))
+	}
+	// The race detector's second of waiting at each exit of the program is long.
+	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	// Tests of an ordinary user's places are the only ones to set these.
 	for _, kv := range append(settingNames(), "XDG_RUNTIME_DIR", "XDG_STATE_HOME") {
 		os.Unsetenv(kv)

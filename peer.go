@@ -74,8 +74,9 @@ func holder(ctx context.Context, c net.Conn) (uint32, error) {
 	}
 }
 
-// errNotHeld is about a connection that no process has, or had for long.
-var errNotHeld = errors.New("the connection to the near end was not kept")
+// errNotHeld is about a connection that no process has, or had for long. ssh
+// does that when the far port is closed.
+var errNotHeld = errors.New("the near end dropped the connection")
 
 func called(uid uint32) string {
 	u, err := user.LookupId(strconv.Itoa(int(uid)))

@@ -38,6 +38,8 @@ func peerOf(c net.Conn) (peer, error) {
 const (
 	sockDiagByFamily = 20
 	tcpEstablished   = 1
+	tcpSynRecv       = 3  // of a connection that waits for a place in the queue
+	tcpListen        = 10 // what the kernel finds if the connection is no more
 	headerSize       = 16
 	requestSize      = headerSize + 56
 	replyState       = headerSize + 1
@@ -83,6 +85,7 @@ func diagReply(b []byte) (peer, error) {
 	case len(b) < replyInode+4:
 		return peer{}, errors.New("the kernel's answer about a socket is too short")
 	}
-	held := ne.Uint32(b[replyInode:]) != 0
-	return peer{uid: ne.Uint32(b[replyUID:]), held: held, closed: !held && b[replyState] != tcpEstablished}, nil
+	state := b[replyState]
+	held := state != tcpListen && ne.Uint32(b[replyInode:]) != 0
+	return peer{uid: ne.Uint32(b[replyUID:]), held: held, closed: !held && state != tcpEstablished && state != tcpSynRecv}, nil
 }

@@ -44,7 +44,7 @@ func serve(s settings, say notifier) error {
 		}
 		log.Info().Str("user", who.Username).Int("uid", os.Getuid()).Int("gid", os.Getgid()).Msg("dropped privileges")
 	}
-	raiseFileLimit(log)
+	limitClients(&s, log)
 	return attend(s, log, doors, say)
 }
 

@@ -162,12 +162,16 @@ func (r *reader) program(name string) string {
 // value may have spaces in it, as in ProxyCommand=ssh -W %h:%p jump.
 var nextOption = regexp.MustCompile(`\s+([A-Za-z]+=)`)
 
+func splitSSHOptions(v string) []string {
+	return strings.Split(nextOption.ReplaceAllString(strings.TrimSpace(v), "\n$1"), "\n")
+}
+
 func (r *reader) sshOptions(name string) []string {
 	var all []string
 	for _, v := range r.c.StringSlice(name) {
 		kvs := []string{v}
 		if !r.inv.given[name] {
-			kvs = strings.Split(nextOption.ReplaceAllString(v, "\n$1"), "\n")
+			kvs = splitSSHOptions(v)
 		}
 		for _, kv := range kvs {
 			kv = strings.TrimSpace(kv)

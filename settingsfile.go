@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -42,14 +43,16 @@ func readSettings(file string, named bool) (map[string]string, error) {
 	return lines, nil
 }
 
+var settingName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
+
 // parseSettings reads lines of NAME=value, quoted as in sh, with comments. A
 // MINIMAIL_ name that is no setting is an error; any other name is somebody
 // else's. An empty value is none.
 func parseSettings(r io.Reader, file string) (values, lines map[string]string, err error) {
 	known := settingNames()
 	values, lines = map[string]string{}, map[string]string{}
-	scan := bufio.NewScanner(r)
-	for n := 1; scan.Scan(); n++ {
+	scan, n := bufio.NewScanner(r), 1
+	for ; scan.Scan(); n++ {
 		at := fmt.Sprintf("%s, line %d", file, n)
 		m, err := godotenv.Unmarshal(scan.Text())
 		if err != nil {
@@ -57,6 +60,8 @@ func parseSettings(r io.Reader, file string) (values, lines map[string]string, e
 		}
 		for name, value := range m {
 			switch {
+			case !settingName.MatchString(name): // godotenv takes a line without = for a value of nothing
+				return nil, nil, fmt.Errorf("%s: expected NAME=value", at)
 			case slices.Contains(known, name) && value != "":
 				values[name], lines[name] = value, at
 			case slices.Contains(known, name):
@@ -67,7 +72,7 @@ func parseSettings(r io.Reader, file string) (values, lines map[string]string, e
 		}
 	}
 	if err := scan.Err(); err != nil {
-		return nil, nil, fmt.Errorf("cannot read %s: %w", file, err)
+		return nil, nil, fmt.Errorf("cannot read %s, line %d: %w", file, n, err)
 	}
 	return values, lines, nil
 }

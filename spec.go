@@ -107,7 +107,7 @@ func parseSpec(v string) (forwardSpec, error) {
 	}
 	s.far = strings.Join(fields[2:], ":")
 	if far == 2 {
-		if fields[2] == "" || fields[2] == "[]" {
+		if fields[2] == "" || fields[2] == "[]" || strings.HasPrefix(fields[2], "/") {
 			return s, errors.New("a FARHOST in " + specForm)
 		}
 		if _, err = parsePort("FARPORT", fields[3]); err != nil {
@@ -170,8 +170,12 @@ func parseBind(v string) ([]string, error) {
 	case "*":
 		return []string{"0.0.0.0", "::"}, nil
 	}
-	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(v, "["), "]"))
-	if err != nil {
+	bare := v
+	if strings.HasPrefix(v, "[") && strings.HasSuffix(v, "]") {
+		bare = v[1 : len(v)-1]
+	}
+	addr, err := netip.ParseAddr(bare)
+	if err != nil || strings.ContainsAny(bare, "[]") { // not even in a zone
 		return nil, errors.New("BIND to be an address (IPv6 in brackets), localhost or *")
 	}
 	return []string{addr.String()}, nil

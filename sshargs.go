@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // sshArgv is the command of the tunnel. ssh takes the first value it sees of an
@@ -59,11 +62,18 @@ func (v sshVersion) atLeast(major, minor int) bool {
 	return v == sshVersion{} || v.major > major || v.major == major && v.minor >= minor
 }
 
+// versionTimeout is for a wrapper around ssh that takes -V for something else.
+const versionTimeout = 5 * time.Second
+
 var versionLine = regexp.MustCompile(`OpenSSH\D*_(\d+)\.(\d+)`)
 
-// askVersion runs `ssh -V`.
+// askVersion runs `ssh -V`, for a few seconds at most.
 func askVersion(program string) (sshVersion, error) {
-	out, err := exec.Command(program, "-V").CombinedOutput()
+	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, "-V")
+	cmd.WaitDelay = time.Second // somebody else may have its output
+	out, err := cmd.CombinedOutput()
 	m := versionLine.FindSubmatch(out)
 	if m == nil {
 		return sshVersion{}, err
@@ -74,9 +84,10 @@ func askVersion(program string) (sshVersion, error) {
 }
 
 // sshEnv is our environment without what is only for us. What ssh_config's
-// Match exec or a ProxyCommand may look at stays.
+// Match exec or a ProxyCommand may look at stays. They are run by $SHELL, which
+// an account that nobody logs in to (nologin(8)) does not really have.
 func sshEnv() []string {
-	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		for _, ours := range []string{"MINIMAIL_", "SUDO_", "LISTEN_", "WATCHDOG_", "NOTIFY_SOCKET", "GOCOVERDIR", "_GO_DAEMON"} {
 			if strings.HasPrefix(name, ours) {
@@ -85,6 +96,11 @@ func sshEnv() []string {
 		}
 		return false
 	})
+	switch filepath.Base(os.Getenv("SHELL")) {
+	case "nologin", "false":
+		env = append(env, "SHELL=/bin/sh")
+	}
+	return env
 }
 
 // nearEnds are the local ends of all forwards.

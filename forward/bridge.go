@@ -72,10 +72,10 @@ func (b *bridge) copy() {
 func (b *bridge) clientToServer() int64 {
 	n, err := io.Copy(b.server, b.client)
 	switch {
-	case err == nil:
+	case err == nil && !broken(b.client, n):
 		b.endedBy("client closed")
 		_ = b.server.CloseWrite()
-	case dead(b.client):
+	case err == nil || dead(b.client):
 		b.endedBy("client reset")
 		reset(b.server)
 	}
@@ -92,6 +92,11 @@ func (b *bridge) serverToClient() (farewell error) {
 	} else {
 		b.down, err = io.Copy(b.client, b.server)
 	}
+	if err == nil && broken(b.server, b.down) {
+		err = syscall.ECONNRESET
+	}
+	// A client that has ended its side first expects nothing else than the end.
+	told = told || b.end() == clientClosed
 	lost := b.lost()
 	if cut := b.cutBecause(); cut != nil && !told {
 		return cut
@@ -119,6 +124,8 @@ func (b *bridge) serverToClient() (farewell error) {
 	}
 	return nil
 }
+
+const clientClosed = "client closed"
 
 // settle is how long a tunnel that has dropped a connection may take to be
 // known as ended.
@@ -176,10 +183,12 @@ func (b *bridge) cutAfter(d time.Duration, why error) {
 		b.why = why
 		b.mu.Unlock()
 		if b.smtp && why != nil {
+			_ = b.client.SetWriteDeadline(time.Now().Add(lingering))
 			b.server.Close() // copy does the rest
 			return
 		}
-		b.close()
+		reset(b.client) // what is cut off must not look finished
+		reset(b.server)
 	})
 }
 
@@ -207,6 +216,14 @@ func (b *bridge) end() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.how
+}
+
+// broken tells whether the end of c, read without an error after n bytes, was
+// a reset. The kernel reports a reset once, to whichever of our directions
+// touches the socket first; the other one reads what looks like an end.
+func broken(c stream, n int64) bool {
+	_, tcp := c.RemoteAddr().(*net.TCPAddr)
+	return tcp && dead(c) && !finished(c, n)
 }
 
 // dead tells whether c's peer has reset it (poll(2), POLLERR or POLLHUP).

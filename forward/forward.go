@@ -7,9 +7,11 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -82,10 +84,11 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 			f.slots = make(chan struct{}, f.MaxClients)
 		}
 	})
-	defer l.Close()
-	defer context.AfterFunc(ctx, func() { stopAccepting(l) })()
 	var clients sync.WaitGroup
+	var stopped time.Time
 	defer clients.Wait()
+	defer l.Close() // before the wait: who comes now is not to hang in the queue
+	defer context.AfterFunc(ctx, func() { stopAccepting(l) })()
 	for {
 		c, err := f.accept(ctx, l)
 		if err != nil {
@@ -96,7 +99,12 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 		}
 		if !f.enter(ctx) {
 			// One of those who came before we stopped: all of them are told.
-			stopAccepting(l)
+			if stopped.IsZero() {
+				stopped = time.Now()
+			}
+			if time.Since(stopped) < lastCalls {
+				stopAccepting(l)
+			}
 			clients.Go(func() { s.refuse(c, ErrStopping) })
 			continue
 		}
@@ -110,6 +118,9 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 // lastCall is how long a stopped listener waits for the next client of those
 // who are in its queue already.
 const lastCall = 5 * time.Millisecond
+
+// lastCalls is for how long that goes on, where clients keep coming.
+const lastCalls = time.Second
 
 // stopAccepting ends Accept when the queue is empty.
 func stopAccepting(l net.Listener) {
@@ -207,8 +218,12 @@ func stopping(ctx context.Context) (context.Context, func()) {
 // reset closes c so that its peer sees an error, not a clean end that looks
 // like success (RFC 9293, 3.10.7.1: a reset; socket(7), SO_LINGER).
 func reset(c net.Conn) {
-	if l, ok := c.(interface{ SetLinger(int) error }); ok {
-		_ = l.SetLinger(0)
+	if s, ok := c.(syscall.Conn); ok { // a tunnel's connection has no SetLinger
+		if raw, err := s.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) {
+				_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+			})
+		}
 	}
 	c.Close()
 }

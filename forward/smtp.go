@@ -92,11 +92,13 @@ func reply421(why error) string {
 type replies struct {
 	head    [4]byte // of the current line
 	n       int     // its length so far
+	total   int64   // bytes of all lines
 	between bool    // the last line ended a reply, and is not followed by anything
 	bye     bool    // that reply announced the end: 221 or 421
 }
 
 func (r *replies) Write(p []byte) (int, error) {
+	r.total += int64(len(p))
 	for _, c := range p {
 		if r.n < len(r.head) {
 			r.head[r.n] = c
@@ -130,11 +132,11 @@ const replyBuffer = 2048
 var errLost = errors.New("the connection to the mail server was lost")
 
 // copyReplies copies the server's words to the client. told is false if the
-// server went without having said good-bye, at a point where the client can
-// still be told.
+// server went without having said good-bye, at a point where the client, which
+// has got all of it, can still be told.
 func copyReplies(client, server stream) (n int64, told bool, err error) {
 	var r replies
 	from := io.TeeReader(server, &r)
 	n, err = io.CopyBuffer(struct{ io.Writer }{client}, from, make([]byte, replyBuffer))
-	return n, !r.between || r.bye, err
+	return n, !r.between || r.bye || n != r.total, err
 }

@@ -62,7 +62,7 @@ func (b *backOff) forget() {
 // refused when waiting cannot help.
 func (b *backOff) reply(name string) leaseReply {
 	next := fmt.Sprintf("; next try in %s", inSeconds(time.Until(b.until)))
-	r := leaseReply{err: noTunnel(name, b.why, next)}
+	r := leaseReply{err: noTunnel(name, b.why, next), why: noTunnel(name, b.why, "")}
 	if !b.rejected {
 		r.retry = b.door
 	}
@@ -85,15 +85,15 @@ func inSeconds(d time.Duration) string {
 	return fmt.Sprintf("%d s", max(s, 0))
 }
 
-// rejected tells whether the host has turned us away in a way that no waiting
-// mends. The words are those of OpenSSH's client (sshconnect2.c, packet.c,
-// sshconnect.c).
-func rejected(why error) bool {
-	if why == nil {
-		return false
-	}
+// rejected tells whether a launch ended because the host turned us away.
+func rejected(why error) bool { return why != nil && rejects(why.Error()) }
+
+// rejects tells whether a line of ssh's says that the host turns us away in a
+// way that no waiting mends. The words are those of OpenSSH's client
+// (sshconnect2.c, packet.c, sshconnect.c).
+func rejects(line string) bool {
 	for _, words := range []string{"Permission denied (", "Too many authentication failures", "Host key verification failed"} {
-		if strings.Contains(why.Error(), words) {
+		if strings.Contains(line, words) {
 			return true
 		}
 	}

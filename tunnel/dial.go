@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,15 +35,15 @@ func (t *Tunnel) Dial(ctx context.Context, network, address string, answered fun
 			if r.retry == nil {
 				return nil, r.err
 			}
-			why = r.err
 			select {
 			case <-r.retry:
 			case <-ctx.Done():
-				return nil, t.gaveUp(ctx, ctx.Err(), why)
+				return nil, t.gaveUp(ctx, ctx.Err(), r.err)
 			}
+			why = r.why
 			continue
 		}
-		k := knock{t: t, l: r.launch, began: time.Now(), network: network, address: address, answered: answered}
+		k := knock{t: t, l: r.launch, before: why, began: time.Now(), network: network, address: address, answered: answered}
 		c, err := k.untilAnswered(ctx)
 		if err == nil {
 			return &conn{stream: c, l: r.launch, giveBack: sync.OnceFunc(func() { t.giveBack(r.launch) })}, nil
@@ -103,6 +104,7 @@ func (l *launch) reason() error {
 type knock struct {
 	t                *Tunnel
 	l                *launch
+	before           error // why the client has waited until now
 	began            time.Time
 	network, address string
 	answered         func(context.Context, net.Conn) error
@@ -156,10 +158,17 @@ func (l *launch) probed(turn chan struct{}) <-chan struct{} {
 // wait before the next try.
 func (k *knock) once(ctx context.Context) (stream, time.Duration) {
 	c, err := k.dial(ctx)
+	if errors.Is(err, errNotTrusted) {
+		return nil, time.Second
+	}
 	if err != nil {
 		// A try costs some microseconds, so try often at first: the pause is
 		// never more than a 64th of the time that ssh has already taken.
 		return nil, min(max(time.Since(k.l.began)/64, 2*time.Millisecond), 50*time.Millisecond)
+	}
+	if isClosed(k.l.ended) {
+		c.Close() // it may be a connection to the next launch
+		return nil, 0
 	}
 	if !isClosed(k.l.answered) {
 		select {
@@ -184,10 +193,13 @@ func (k *knock) once(ctx context.Context) (stream, time.Duration) {
 // dial tries the near end's addresses in turn and returns the first connection
 // that is trusted.
 func (k *knock) dial(ctx context.Context) (stream, error) {
-	var err error
+	var err, distrusted error
 	for _, address := range nearAddresses(k.network, k.address) {
 		var c stream
 		if c, err = k.t.dial(ctx, k.network, address); err != nil {
+			if !notYet(err) && ctx.Err() == nil {
+				k.problem = err
+			}
 			continue
 		}
 		if err = k.trust(ctx, c); err == nil {
@@ -197,8 +209,19 @@ func (k *knock) dial(ctx context.Context) (stream, error) {
 		if ctx.Err() == nil {
 			k.distrust(address, err)
 		}
+		distrusted = errNotTrusted
 	}
-	return nil, err
+	return nil, cmp.Or(distrusted, err)
+}
+
+// errNotTrusted means that somebody answered at the near end.
+var errNotTrusted = errors.New("the near end is not trusted")
+
+// notYet is a near end at which nobody listens (ENOENT: its socket is not
+// there), or whose queue is full (EAGAIN, of a Unix socket), as opposed to an
+// error of our own.
+func notYet(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EAGAIN)
 }
 
 func (k *knock) trust(ctx context.Context, c stream) error {
@@ -211,7 +234,7 @@ func (k *knock) trust(ctx context.Context, c stream) error {
 // distrust logs who sits on our near end, once for each client.
 func (k *knock) distrust(address string, err error) {
 	if k.problem == nil || k.problem.Error() != err.Error() {
-		k.t.cfg.Log.Warn().Str("near_end", address).Err(err).Msg("the near end is not our ssh's: not used")
+		k.t.cfg.Log.Warn().Str("near_end", address).Err(err).Msg("a connection to the near end was not used")
 	}
 	k.problem = err
 }
@@ -225,6 +248,8 @@ func (k *knock) why() error {
 		why = fmt.Errorf("%w (%s)", why, line)
 	case line != "":
 		why = errors.New(line)
+	case why == nil && k.before != nil:
+		return k.before
 	case why == nil && up:
 		why = errors.New("too many clients are waiting for its answer")
 	case why == nil:

@@ -15,6 +15,9 @@ import (
 const (
 	// maxLine is how much of a line of ssh's is kept, in bytes.
 	maxLine = 1024
+	// nearEndTimeout is how long a near end that ssh complains about may take
+	// to answer all the same. Clients try at least every 50 ms.
+	nearEndTimeout = 500 * time.Millisecond
 	// maxLines is how many of them are logged a second.
 	maxLines = 50
 )
@@ -27,8 +30,10 @@ type forwardError string
 func (e forwardError) Error() string { return string(e) }
 
 // listen logs what ssh says, line by line, until the end of r, and remembers
-// the last line that may explain a failure. It calls stop when ssh says that
-// it cannot listen on one of our near ends.
+// the last line that may explain a failure. It calls stop if ssh says that it
+// cannot listen on one of our near ends, and soon afterwards still nobody has
+// been answered: if it is a forward of ssh_config's that cannot have the same
+// port, because ours has it, all is well.
 func (t *Tunnel) listen(l *launch, r io.Reader, log zerolog.Logger, stop context.CancelCauseFunc) {
 	dropped := 0
 	sampled := log.Sample(&zerolog.BurstSampler{
@@ -40,9 +45,14 @@ func (t *Tunnel) listen(l *launch, r io.Reader, log zerolog.Logger, stop context
 		if chatter.MatchString(line) {
 			return
 		}
+		before := l.lastSince(l.began)
 		l.remember(line)
 		if end := t.nearEndIn(line); end != "" {
-			stop(forwardError("ssh cannot listen on " + end + ", its near end here: " + line))
+			time.AfterFunc(nearEndTimeout, func() {
+				if !isClosed(l.answered) {
+					stop(forwardError("ssh cannot listen on " + end + ", its near end here: " + before))
+				}
+			})
 		}
 	})
 	if dropped > 0 {

@@ -69,13 +69,15 @@ const maxKnocking = 64
 // New returns a tunnel that is down. It does nothing until Run is called.
 func New(cfg Config) *Tunnel {
 	t := &Tunnel{
-		cfg:      cfg,
-		leases:   make(chan leaseRequest),
-		returns:  make(chan *launch),
-		greeted:  make(chan *launch),
-		forget:   make(chan struct{}),
-		stopped:  make(chan struct{}),
-		knocking: make(chan struct{}, maxKnocking),
+		cfg:     cfg,
+		leases:  make(chan leaseRequest),
+		returns: make(chan *launch),
+		greeted: make(chan *launch),
+		forget:  make(chan struct{}),
+		stopped: make(chan struct{}),
+		// The last place is that of the prober, who keeps it for a while when
+		// the others begin.
+		knocking: make(chan struct{}, maxKnocking-1),
 	}
 	t.run, t.dial = t.ssh, dialNear
 	return t
@@ -110,6 +112,7 @@ type leaseReply struct {
 	launch *launch
 	retry  <-chan struct{}
 	err    error
+	why    error // as err, but still true when retry is closed; nil: nothing is
 }
 
 // Run supervises the tunnel until ctx is done, then stops ssh, waits for its
@@ -145,7 +148,7 @@ func (t *Tunnel) Run(ctx context.Context) {
 			}
 		case l := <-t.returns:
 			l.leases--
-			if l == now && l.leases == 0 && !l.closing {
+			if l == now && l.leases == 0 && !l.closing && !isClosed(l.ended) {
 				d := t.cfg.Idle + upTo(t.cfg.Jitter)
 				t.cfg.Log.Info().Stringer("closes_in", d.Round(time.Millisecond)).Msg("the last client has left: countdown started")
 				countdown = time.After(d)
@@ -174,6 +177,7 @@ func (t *Tunnel) Run(ctx context.Context) {
 		case <-t.forget:
 			pauses.forget()
 		case <-ctx.Done():
+			pauses.end()
 			if now != nil {
 				now.stop()
 				<-now.ended
@@ -204,7 +208,7 @@ func (t *Tunnel) launch() *launch {
 }
 
 // Forget ends a back-off, so that the next client launches ssh at once, and
-// starts the pauses anew. It does nothing while no back-off is on.
+// starts the pauses anew.
 func (t *Tunnel) Forget() {
 	select {
 	case t.forget <- struct{}{}:
@@ -212,9 +216,14 @@ func (t *Tunnel) Forget() {
 	}
 }
 
+// remember keeps the last line, unless it only takes leave after the host has
+// rejected us: "Disconnected from", or the end of a ProxyJump's connection.
 func (l *launch) remember(line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if rejects(l.line) && !rejects(line) && !isClosed(l.answered) {
+		return
+	}
 	l.line, l.lineAt = strings.TrimSuffix(line, "."), time.Now()
 }
 

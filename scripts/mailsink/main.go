@@ -80,7 +80,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	server.EnableSMTPUTF8 = true
 	server.MaxLineLength = 0 // every mail is accepted, so also one with long lines
 	server.ErrorLog = complaints
-	defer context.AfterFunc(ctx, func() { server.Close() })()
+	defer context.AfterFunc(ctx, func() {
+		server.Close()
+		l.Close() // which the server does not know before it serves
+	})()
 	err = server.Serve(l)
 	server.Close()
 	s.writing.Lock() // for good: no mail is begun any more
@@ -156,7 +159,10 @@ func (s *sink) keep(n int64, r io.Reader) (size int64, name string, err error) {
 	if err = os.Rename(f.Name(), name); err != nil {
 		return 0, "", err
 	}
-	return size, name, syncDir(s.dir)
+	if err = syncDir(s.dir); err != nil {
+		os.Remove(name)
+	}
+	return size, name, err
 }
 
 // syncDir makes a new name in dir outlive a crash of the machine.

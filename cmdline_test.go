@@ -1,0 +1,217 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestABadValueIsOneLineThatNamesItAndWhatIsExpected runs the program: nothing
+// else may be printed, and nothing may have been started.
+func TestABadValueIsOneLineThatNamesItAndWhatIsExpected(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pid, log := filepath.Join(dir, "pid"), filepath.Join(dir, "log")
+	for _, c := range []struct {
+		args string // words at spaces
+		want string // a regexp
+	}{
+		{"--idle -1", `--idle "-1": expected a time that is not negative`},
+		{"--idle -1ns", `--idle "-1ns": expected a time that is not negative`},
+		{"--idle soon", `--idle "soon": expected a time such as 30, 90s or 1m30s`},
+		{"--idle 10.5", `--idle "10.5": expected a time such as`},
+		{"--idle 400d", `--idle "400d": expected a time such as`},
+		{"--idle 9000h", `--idle "9000h": expected a time of a year at most`},
+		{"--idle 99999999999999999999", `--idle "99999999999999999999": expected a time such as`},
+		{"--idle=", `--idle "": expected a time such as`},
+		{"--jitter -5s", `--jitter "-5s": expected a time that is not negative`},
+		{"--drain -5s", `--drain "-5s": expected a time that is not negative`},
+		{"--wait 0", `--wait "0": expected a time above zero`},
+		{"--wait -3", `--wait "-3": expected a time that is not negative`},
+		{"--wait 1us", `--wait "1us": expected a time above zero`},
+		{"--max-clients 0", `--max-clients "0": expected a number above zero`},
+		{"--max-clients -1", `--max-clients "-1": expected a number above zero`},
+		{"--max-clients many", `--max-clients "many": expected a number above zero`},
+		{"--max-clients 1.5", `--max-clients "1.5": expected a number above zero`},
+		{"--log-format xml", `--log-format "xml": expected text or json`},
+		{"--protocol imap", `--protocol "imap": expected auto or smtp or tcp`},
+		{"--ssh-option Port", `--ssh-option "Port": expected KEYWORD=VALUE`},
+		{"--ssh-option =22", `--ssh-option "=22": expected KEYWORD=VALUE`},
+		{"--ssh-option=", `--ssh-option "": expected KEYWORD=VALUE`},
+		{"--host=", `no host to log in to: give --host .*, or set MINIMAIL_HOST`},
+		{"--host -oProxyCommand=x", `--host "-oProxyCommand=x": expected .*cannot begin with "-"`},
+		{"--host a\tb", `--host "a\\tb": expected \[user@\]host without spaces`},
+		{"--forward 2525", `--forward "2525": expected \[BIND:\]PORT:TUNNEL:FARHOST:FARPORT`},
+		{"--forward=", `--forward "": expected \[BIND:\]PORT:TUNNEL:FARHOST:FARPORT`},
+		{"--forward 65536:1025:localhost:25", `--forward "65536:.*": expected PORT to be a port from 1 to 65535`},
+		{"--forward 0:1025:localhost:25", `--forward "0:.*": expected PORT to be a port from 1 to 65535`},
+		{"--forward -1:1025:localhost:25", `--forward "-1:.*": expected PORT to be a port from 1 to 65535`},
+		{"--forward smtp:1025:localhost:25", `--forward "smtp:.*": expected PORT to be a port from 1 to 65535`},
+		{"--forward 2525:0:localhost:25", `--forward "2525:0:.*": expected TUNNEL to be a port .*, or the absolute path of a Unix socket`},
+		{"--forward 2525:tunnel.sock:localhost:25", `expected TUNNEL to be a port .*, or the absolute path of a Unix socket`},
+		{"--forward 2525:1025:localhost:70000", `expected FARPORT to be a port from 1 to 65535`},
+		{"--forward 2525:1025::25", `expected a FARHOST`},
+		{"--forward ::1:2525:1025:localhost:25", `--forward "::1:2525:.*": expected \[BIND:\]PORT:TUNNEL:FARHOST:FARPORT`},
+		{"--forward example.com:2525:1025:localhost:25", `expected BIND to be an address \(IPv6 in brackets\), localhost or \*`},
+		{"--forward 2525:1025:localhost:25 --forward 2525:1026:localhost:25",
+			`--forward "2525:1026:localhost:25": expected a port of its own, but port 2525 is taken by "2525:1025:localhost:25"`},
+		{"--forward 2525:1025:localhost:25 --forward 2526:1025:localhost:25", `a port of its own, but port 1025 is taken`},
+		{"--forward 2525:1025:localhost:25 --forward 1025:1026:localhost:25", `a port of its own, but port 1025 is taken`},
+		{"--forward 2525:2525:localhost:25", `a port of its own, but port 2525 is taken`},
+		{"--foreground=perhaps", `--foreground "perhaps": expected true or false`},
+		{"-X=perhaps", `-X "perhaps": expected true or false`},
+	} {
+		args := []string{"start", "--settings", os.DevNull, "-p", pid, "-l", log, "--host", "far", "--user", runAs}
+		cmd := exec.Command(program, append(args, strings.Split(c.args, " ")...)...)
+		cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+		var stdout, stderr strings.Builder
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		_ = cmd.Run()
+		if !regexp.MustCompile(`\Aminimail: .*` + c.want + `.*\n\z`).MatchString(stderr.String()) {
+			t.Errorf("%s: stderr is %q, want a line with %s", c.args, stderr.String(), c.want)
+		}
+		if stdout.String() != "" {
+			t.Errorf("%s: stdout is %q", c.args, stdout.String())
+		}
+		if code := cmd.ProcessState.ExitCode(); code != exitUsage {
+			t.Errorf("%s: exit status %d, want %d", c.args, code, exitUsage)
+		}
+	}
+	for _, f := range []string{pid, log} {
+		if _, err := os.Stat(f); !os.IsNotExist(err) {
+			t.Errorf("%s is there: %v", f, err)
+		}
+	}
+}
+
+func TestTheWordMayStandAnywhereAmongTheOptions(t *testing.T) {
+	for _, c := range []struct {
+		args, want []string
+		word       string
+	}{
+		{nil, []string{"start"}, "start"},
+		{[]string{"stop"}, []string{"stop"}, "stop"},
+		{[]string{"-v", "status"}, []string{"-v", "status"}, "status"},
+		{[]string{"status", "-v"}, []string{"-v", "status"}, "status"},
+		{[]string{"--idle", "5", "restart", "--wait=3", "-X"}, []string{"--idle", "5", "--wait=3", "-X", "restart"}, "restart"},
+		{[]string{"-p", "stop", "start"}, []string{"-p", "stop", "start"}, "start"}, // a file called stop
+		{[]string{"-X", "-p", "stop"}, []string{"-X", "-p", "stop", "start"}, "start"},
+		{[]string{"--", "stop"}, []string{"stop"}, "stop"},
+		{[]string{"-v", "--", "stop"}, []string{"-v", "stop"}, "stop"},
+		{[]string{"stop", "--", "-v"}, nil, ""},
+		{[]string{"stop", "stop"}, nil, ""},
+		{[]string{"strat"}, nil, ""},
+		{[]string{"-"}, nil, ""},
+	} {
+		inv, err := parse(append([]string{"--settings", os.DevNull}, c.args...))
+		if c.want == nil {
+			if err == nil {
+				t.Errorf("%q is taken for %q", c.args, inv.normalised())
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", c.args, err)
+			continue
+		}
+		if got := inv.normalised()[2:]; inv.word != c.word || !slices.Equal(got, c.want) {
+			t.Errorf("%q is word %q of %q, want %q of %q", c.args, inv.word, got, c.word, c.want)
+		}
+	}
+}
+
+func TestSettingsOfTheEnvironmentGoToSudoAsOptions(t *testing.T) {
+	t.Setenv("MINIMAIL_HOST", "far.example")
+	t.Setenv("MINIMAIL_IDLE", "") // is not set
+	t.Setenv("MINIMAIL_JITTER", "7")
+	t.Setenv("MINIMAIL_WAIT", "8")
+	t.Setenv("MINIMAIL_SSH_OPTION", "Port=22 ProxyCommand=ssh -W %h:%p jump  User=me")
+	t.Setenv("MINIMAIL_FORWARD", "25:1025:a:25 26:1026:b:25")
+	t.Setenv("MINIMAIL_VERBOSE", "true")
+	t.Setenv("SUDO_USER", "somebody") // sudo sets it itself
+	inv, err := parse([]string{"--settings", os.DevNull, "--wait", "9"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"--host=far.example", "--forward=25:1025:a:25 26:1026:b:25",
+		"--ssh-option=Port=22", "--ssh-option=ProxyCommand=ssh -W %h:%p jump", "--ssh-option=User=me",
+		"--jitter=7", "--verbose=true",
+	}
+	if got := inv.asOptions(); !slices.Equal(got, want) {
+		t.Errorf("got\n%q, want\n%q", got, want)
+	}
+	// They mean the same there.
+	before := settingsOf(t, "--settings", os.DevNull, "--wait", "9")
+	for _, name := range settingNames() {
+		os.Unsetenv(name)
+	}
+	after := settingsOf(t, append(want, "--settings", os.DevNull, "--wait", "9")...)
+	if !slices.Equal(before.sshOptions, after.sshOptions) || len(after.forwards) != 2 || before.jitter != after.jitter || !after.verbose {
+		t.Errorf("before sudo %+v, after it %+v", before, after)
+	}
+}
+
+func TestAValueIsBlamedOnWhereItComesFrom(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "settings")
+	write(t, file, "# two lines\nMINIMAIL_WAIT=0\n")
+	t.Setenv("MINIMAIL_IDLE", "-1")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--settings", os.DevNull}, `--idle (MINIMAIL_IDLE) "-1": expected a time that is not negative`},
+		{[]string{"--settings", os.DevNull, "--idle=-2"}, `--idle "-2": expected a time that is not negative`},
+		{[]string{"--settings", file, "--idle", "1"}, `--wait (MINIMAIL_WAIT in ` + file + `, line 2) "0": expected a time above zero`},
+	} {
+		_, err := settingsFor(t, append(c.args, "--host", "far")...)
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%q: %v, want %s", c.args, err, c.want)
+		}
+	}
+}
+
+func TestASettingOnOrOffMustBeOneOrTheOther(t *testing.T) {
+	t.Setenv("MINIMAIL_VERBOSE", "perhaps")
+	_, err := parse([]string{"--settings", os.DevNull})
+	if err == nil || err.Error() != `--verbose (MINIMAIL_VERBOSE) "perhaps": expected true or false` || exitCode(err) != exitUsage {
+		t.Errorf("got %v", err)
+	}
+	for v, want := range map[string]bool{"true": true, "1": true, "false": false, "0": false, "": false} {
+		t.Setenv("MINIMAIL_VERBOSE", v)
+		if got := settingsOf(t, "--settings", os.DevNull, "--host", "far").verbose; got != want {
+			t.Errorf("MINIMAIL_VERBOSE=%s is %v, want %v", v, got, want)
+		}
+	}
+}
+
+// TestHelpFitsATerminal: 80 columns, 40 lines, and every option is in it.
+func TestHelpFitsATerminal(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(program, "-h")
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+	if len(lines) > 40 {
+		t.Errorf("%d lines", len(lines))
+	}
+	for _, l := range lines {
+		if len([]rune(l)) > 80 {
+			t.Errorf("%d columns: %s", len(l), l)
+		}
+	}
+	for _, f := range flags() {
+		for _, name := range f.Names() {
+			if !regexp.MustCompile(`(?m)^ .*` + regexp.QuoteMeta(dashed(name)) + `\b`).Match(out) {
+				t.Errorf("not in the help: %s", dashed(name))
+			}
+		}
+	}
+}

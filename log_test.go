@@ -1,0 +1,120 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// logged is what newLogger writes when f logs.
+func logged(t *testing.T, s settings) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "log")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	log := newLogger(s, f)
+	log.Debug().Msg("a detail")
+	log.Info().Str("host", "far").Int("n", 5).Msg("an event")
+	return read(t, path)
+}
+
+func TestALogLineHasATimeWithMilliseconds(t *testing.T) {
+	if got := logged(t, settings{}); !regexp.MustCompile(`\A\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INF an event host=far n=5\n\z`).MatchString(got) {
+		t.Errorf("text: %q", got)
+	}
+	var line struct {
+		Level, Time, Message, Host string
+		N                          int
+	}
+	got := logged(t, settings{json: true})
+	if err := json.Unmarshal([]byte(got), &line); err != nil || line.Level != "info" || line.Message != "an event" || line.Host != "far" || line.N != 5 {
+		t.Errorf("JSON: %q (%v)", got, err)
+	}
+	if _, err := time.Parse(time.RFC3339Nano, line.Time); err != nil || !strings.Contains(line.Time, ".") {
+		t.Errorf("JSON: the time is %q (%v)", line.Time, err)
+	}
+}
+
+func TestOnlyAVerboseLogHasDetails(t *testing.T) {
+	for _, json := range []bool{false, true} {
+		if got := logged(t, settings{json: json}); strings.Contains(got, "a detail") {
+			t.Errorf("terse: %q", got)
+		}
+		if got := logged(t, settings{json: json, verbose: true}); strings.Count(got, "\n") != 2 {
+			t.Errorf("verbose: %q", got)
+		}
+	}
+}
+
+func TestALogThatRootMakesIsGivenToTheUser(t *testing.T) {
+	needRoot(t)
+	who, err := user.Lookup(runAs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "log")
+	write(t, path, "")
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := handOver(f, who); err != nil {
+		t.Fatal(err)
+	}
+	if got := ownerOf(t, path); got != uidOf(t, runAs) {
+		t.Errorf("it belongs to %d", got)
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if err := handOver(null, who); err != nil {
+		t.Fatal(err)
+	}
+	if got := ownerOf(t, os.DevNull); got != 0 {
+		t.Fatalf("%s belongs to %d now", os.DevNull, got)
+	}
+	if err := handOver(f, nil); err != nil {
+		t.Errorf("nobody to give it to: %v", err)
+	}
+}
+
+func ownerOf(t *testing.T, path string) int {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(fi.Sys().(*syscall.Stat_t).Uid)
+}
+
+func TestALogThatCannotBeOpenedIsAnErrorWithItsName(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{dir, filepath.Join(dir, "missing", "log")} {
+		if err := openLog(path, nil); err == nil || !strings.HasPrefix(err.Error(), "cannot open the log: ") || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func TestOnlyATerminalGetsColours(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if colour(f) {
+		t.Error("a file does")
+	}
+}

@@ -1,0 +1,272 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// families are where ssh may listen; a machine may lack one of them.
+var families = []string{"tcp4", "tcp6"}
+
+var loopbackOf = map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"}
+
+// loopbackPair is a connection within this process: the client's end, and what
+// the server gets from accept.
+func loopbackPair(t *testing.T, network string) (client, server *net.TCPConn) {
+	t.Helper()
+	client, accept := unaccepted(t, network)
+	return client, accept()
+}
+
+// unaccepted is a client that nobody has accepted yet, and how to do that.
+func unaccepted(t *testing.T, network string) (client *net.TCPConn, accept func() *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen(network, loopbackOf[network])
+	if err != nil {
+		t.Skipf("no %s here: %v", network, err)
+	}
+	t.Cleanup(func() { l.Close() })
+	c, err := net.Dial(network, l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn), func() *net.TCPConn {
+		s, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		t.Cleanup(func() { s.Close() })
+		return s.(*net.TCPConn)
+	}
+}
+
+func TestANearEndOfOurOwnUserIsTrusted(t *testing.T) {
+	for _, network := range families {
+		t.Run(network, func(t *testing.T) {
+			client, _ := loopbackPair(t, network)
+			if err := trustOurs(zerolog.Nop())(t.Context(), client); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// somebodysServer is the address of a server that another user runs.
+func somebodysServer(t *testing.T, network, name string) string {
+	t.Helper()
+	needRoot(t)
+	uid := uidOf(t, name)
+	cmd := exec.Command(fakeProgram(t, "fake-server"), network, loopbackOf[network])
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid), NoSetGroups: true}}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close() // that ends it
+		_ = cmd.Wait()
+	})
+	s, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Skipf("no %s here: %v", network, err)
+	}
+	return strings.TrimSpace(s)
+}
+
+func TestANearEndOfAnotherUserIsRefusedWithHisName(t *testing.T) {
+	for _, network := range families {
+		t.Run(network, func(t *testing.T) {
+			address := somebodysServer(t, network, intruder)
+			c, err := net.Dial(network, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			want := fmt.Sprintf("%s is held by uid %d (%s), not by our ssh", address, uidOf(t, intruder), intruder)
+			if err := trustOurs(zerolog.Nop())(t.Context(), c); err == nil || err.Error() != want {
+				t.Errorf("got %v, want %s", err, want)
+			}
+		})
+	}
+}
+
+func TestAConnectionThatIsNotYetAcceptedIsWaitedFor(t *testing.T) {
+	for _, network := range families {
+		t.Run(network, func(t *testing.T) {
+			client, accept := unaccepted(t, network)
+			p, err := peerOf(client)
+			if err != nil || p.held || p.closed {
+				t.Fatalf("before it is accepted: %+v, %v", p, err)
+			}
+			trust := make(chan error)
+			go func() { trust <- trustOurs(zerolog.Nop())(t.Context(), client) }()
+			select {
+			case err := <-trust:
+				t.Fatalf("not waited for: %v", err)
+			default:
+			}
+			accept()
+			if err := <-trust; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestAConnectionThatNobodyAcceptsIsNotTrusted(t *testing.T) {
+	t.Parallel()
+	client, _ := unaccepted(t, "tcp4")
+	err := trustOurs(zerolog.Nop())(t.Context(), client)
+	if !errors.Is(err, errNotHeld) || !strings.Contains(err.Error(), "nobody accepts") {
+		t.Errorf("at the time-out: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("the client has left"))
+	if err := trustOurs(zerolog.Nop())(ctx, client); !errors.Is(err, errNotHeld) || !strings.Contains(err.Error(), "the client has left") {
+		t.Errorf("when it is called off: %v", err)
+	}
+}
+
+func TestAConnectionThatWasClosedIsNotHeld(t *testing.T) {
+	for _, network := range families {
+		t.Run(network, func(t *testing.T) {
+			client, server := loopbackPair(t, network)
+			server.Close()
+			if err := trustOurs(zerolog.Nop())(t.Context(), client); !errors.Is(err, errNotHeld) {
+				t.Errorf("after a close: %v", err)
+			}
+			client, server = loopbackPair(t, network)
+			_ = server.SetLinger(0)
+			server.Close()
+			if err := trustOurs(zerolog.Nop())(t.Context(), client); !errors.Is(err, errNotHeld) {
+				t.Errorf("after a reset: %v", err)
+			}
+		})
+	}
+}
+
+func TestAUnixSocketIsTrusted(t *testing.T) {
+	l, err := net.Listen("unix", t.TempDir()+"/near")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := trustOurs(zerolog.Nop())(t.Context(), c); err != nil {
+		t.Error(err)
+	}
+	if _, err := peerOf(c); err == nil {
+		t.Error("peerOf takes a Unix socket for a TCP connection")
+	}
+	if clientGone(c) {
+		t.Error("its client has gone")
+	}
+}
+
+func TestAClientThatOnlyShutsDownItsSendingSideHasNotGone(t *testing.T) {
+	for _, network := range families {
+		t.Run(network, func(t *testing.T) {
+			client, server := loopbackPair(t, network)
+			if clientGone(server) {
+				t.Error("gone before it did anything")
+			}
+			if err := client.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, server); err != nil { // until its end is seen
+				t.Fatal(err)
+			}
+			if clientGone(server) {
+				t.Error("gone when it has only sent its last byte")
+			}
+			client.Close()
+			if !clientGone(server) {
+				t.Error("not gone when it has closed")
+			}
+		})
+	}
+}
+
+func TestAClientThatClosedOrWasResetHasGone(t *testing.T) {
+	for _, network := range families {
+		t.Run(network, func(t *testing.T) {
+			for _, linger := range []int{-1, 0} {
+				client, server := loopbackPair(t, network)
+				if err := client.SetLinger(linger); err != nil {
+					t.Fatal(err)
+				}
+				client.Close()
+				if !clientGone(server) {
+					t.Errorf("linger %d: not gone", linger)
+				}
+			}
+		})
+	}
+}
+
+// remoteConn is a connection whose other end is on another machine.
+type remoteConn struct{ *net.TCPConn }
+
+func (remoteConn) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1234}
+}
+
+func TestAClientOnAnotherMachineIsNeverTakenForGone(t *testing.T) {
+	client, server := loopbackPair(t, "tcp4")
+	client.Close()
+	if clientGone(remoteConn{server}) {
+		t.Error("gone, as the kernel knows no such socket")
+	}
+}
+
+func TestAnAnswerThatDoesNotTellIsAnError(t *testing.T) {
+	refused := make([]byte, headerSize+20)
+	binary.NativeEndian.PutUint16(refused[4:], unix.NLMSG_ERROR)
+	binary.NativeEndian.PutUint32(refused[headerSize:], ^uint32(unix.EPERM)+1)
+	if _, err := diagReply(refused); !errors.Is(err, unix.EPERM) {
+		t.Errorf("a refusal: %v", err)
+	}
+	for n := range replyInode + 4 {
+		if p, err := diagReply(make([]byte, n)); err == nil {
+			t.Errorf("%d bytes tell %+v", n, p)
+		}
+	}
+}
+
+func TestAUserWithoutANameIsCalledByNumber(t *testing.T) {
+	if got := called(4294967290); got != "" {
+		t.Errorf("uid 4294967290 is called %q", got)
+	}
+	if got := called(uint32(os.Getuid())); !strings.HasPrefix(got, " (") {
+		t.Errorf("our own user is called %q", got)
+	}
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func lockedPidFile(t *testing.T) (*pidFile, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pid")
+	p, err := lockPidFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, path
+}
+
+func TestAPidFileIsHeldUntilItIsReleased(t *testing.T) {
+	p, path := lockedPidFile(t)
+	if got := read(t, path); got != strconv.Itoa(os.Getpid()) {
+		t.Errorf("in it is %q, want our pid", got)
+	}
+	if exists, pid, running, err := held(path); !exists || pid != os.Getpid() || !running || err != nil {
+		t.Errorf("held: %v, %d, %v, %v", exists, pid, running, err)
+	}
+	var busy errRunning
+	if _, err := lockPidFile(path); !errors.As(err, &busy) || busy.pid != os.Getpid() {
+		t.Errorf("a second one gets %v", err)
+	}
+	p.release()
+	if exists, pid, running, err := held(path); exists || pid != 0 || running || err != nil {
+		t.Errorf("after it was released: %v, %d, %v, %v", exists, pid, running, err)
+	}
+	p, err := lockPidFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.release()
+}
+
+func TestWhoeverLooksAtAPidFileDoesNotKeepOthersFromTakingIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	write(t, path, "4194303")
+	done := make(chan struct{})
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				_, _, _, _ = held(path)
+			}
+		}
+	}()
+	for range 50 {
+		p, err := lockPidFile(path)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		p.release()
+	}
+	close(done)
+	<-looked
+}
+
+func TestTheNumberInAPidFileIsNoSignOfLife(t *testing.T) {
+	for text, want := range map[string]int{
+		"":                              0,
+		"rabbit":                        0,
+		"-1":                            0,
+		"0":                             0,
+		"1":                             0, // init is never ours
+		"99999999999999999999":          0,
+		strconv.Itoa(os.Getpid()):       os.Getpid(),
+		"4194303\n":                     4194303,
+		strconv.Itoa(os.Getppid()) + "": os.Getppid(),
+	} {
+		path := filepath.Join(t.TempDir(), "pid")
+		write(t, path, text)
+		exists, pid, running, err := held(path)
+		if !exists || running || err != nil || pid != want {
+			t.Errorf("%q: %v, %d, %v, %v, want pid %d", text, exists, pid, running, err, want)
+		}
+		p, err := lockPidFile(path)
+		if err != nil {
+			t.Errorf("%q blocks: %v", text, err)
+			continue
+		}
+		if got := read(t, path); got != strconv.Itoa(os.Getpid()) {
+			t.Errorf("after %q it has %q", text, got)
+		}
+		p.release()
+	}
+}
+
+func TestALockBySomebodyElseIsRespectedAndHeNotSignalled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	sleep := exec.Command("sleep", "1000")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sleep.Process.Kill(); _ = sleep.Wait() })
+	write(t, path, strconv.Itoa(sleep.Process.Pid))
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockPidFile(path); !errors.As(err, new(errRunning)) {
+		t.Errorf("taken all the same: %v", err)
+	}
+	removeStale(path)
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("removed all the same: %v", err)
+	}
+	if _, err := terminate(path); err == nil || !strings.Contains(err.Error(), "its pid is not in") {
+		t.Errorf("terminate says %v", err)
+	}
+	if err := sleep.Process.Signal(unix.Signal(0)); err != nil {
+		t.Errorf("the process: %v", err)
+	}
+}
+
+func TestAStalePidFileIsRemovedAndAMissingOneNotMade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	removeStale(path)
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("there is one: %v", err)
+	}
+	write(t, path, "4194303")
+	removeStale(path)
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+func TestReleaseLeavesTheFileOfASuccessorAlone(t *testing.T) {
+	p, path := lockedPidFile(t)
+	if err := os.Remove(path); err != nil { // by somebody's rm
+		t.Fatal(err)
+	}
+	next, err := lockPidFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.release()
+	if got := read(t, path); got != strconv.Itoa(os.Getpid()) {
+		t.Errorf("in the successor's file is %q", got)
+	}
+	if _, _, running, _ := held(path); !running {
+		t.Error("the successor has lost its lock")
+	}
+	next.release()
+}
+
+func TestAPidFileThatCannotBeIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{filepath.Join(dir, "missing", "pid"), dir} {
+		if _, err := lockPidFile(path); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if _, _, _, err := held(filepath.Join(dir, "missing", "pid")); err != nil {
+		t.Errorf("one that is not there is none: %v", err)
+	}
+}
+
+func TestOnlyAProcessOfThisProgramIsAMinimail(t *testing.T) {
+	if !isMinimail(os.Getpid()) {
+		t.Error("we are none")
+	}
+	sleep := exec.Command("sleep", "1000")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if isMinimail(sleep.Process.Pid) && isDir("/proc/self") {
+		t.Error("sleep is one")
+	}
+	_ = sleep.Process.Kill()
+	_ = sleep.Wait()
+	if isMinimail(sleep.Process.Pid) && isDir("/proc/self") {
+		t.Error("nobody is one")
+	}
+}

@@ -1,0 +1,278 @@
+package privdrop
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/coverage"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A process can give up root only once, so this is done by a child: this very
+// program, with the variable set to the user to become.
+const (
+	childVar = "PRIVDROP_TEST_BECOME"
+	twiceVar = "PRIVDROP_TEST_TWICE"
+	fileVar  = "PRIVDROP_TEST_FILE"
+	coverVar = "PRIVDROP_TEST_COVER"
+)
+
+func TestMain(m *testing.M) {
+	if name, ok := os.LookupEnv(childVar); ok {
+		child(name)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// A report is what a child says of itself.
+type report struct {
+	Err      string // To's
+	Again    string // To's, the second time
+	Env      map[string]string
+	WaysBack map[string]string // what was tried to become root, and how it failed; "" is a success
+}
+
+// threads is how many the child has at least when it gives up root.
+const threads = 8
+
+func child(name string) {
+	locked := make(chan struct{})
+	for range threads {
+		go func() { // ends with the process
+			runtime.LockOSThread()
+			locked <- struct{}{}
+			select {}
+		}()
+	}
+	for range threads {
+		<-locked
+	}
+	r := report{Env: map[string]string{}, WaysBack: map[string]string{}}
+	r.Err = text(To(name))
+	if os.Getenv(twiceVar) != "" {
+		r.Again = text(To(name))
+	}
+	for _, k := range []string{"HOME", "USER", "LOGNAME", "SHELL"} {
+		r.Env[k] = os.Getenv(k)
+	}
+	if r.Err == "" {
+		r.tryBack()
+	}
+	_ = json.NewEncoder(os.Stdout).Encode(r)
+	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent has looked at us
+	if dir := os.Getenv(coverVar); dir != "" {
+		if err := coverage.WriteCountersDir(dir); err != nil { println("COVER", err.Error()) }
+	}
+}
+
+func (r *report) tryBack() {
+	r.WaysBack["setuid"] = text(syscall.Setuid(0))
+	r.WaysBack["setreuid"] = text(syscall.Setreuid(0, 0))
+	r.WaysBack["setresuid of the effective id"] = text(syscall.Setresuid(-1, 0, -1))
+	r.WaysBack["setresuid of the saved id"] = text(syscall.Setresuid(-1, -1, 0))
+	r.WaysBack["setgid"] = text(syscall.Setgid(0))
+	r.WaysBack["setresgid of the effective id"] = text(syscall.Setresgid(-1, 0, -1))
+	r.WaysBack["setgroups"] = text(syscall.Setgroups([]int{0}))
+	r.WaysBack["chroot"] = text(unix.Chroot("/"))
+	_, err := os.ReadFile(os.Getenv(fileVar))
+	r.WaysBack["reading a file of root's"] = text(err)
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// asRoot skips what only root can do.
+func asRoot(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can give up root: run the tests as root as well")
+	}
+}
+
+// A dropped is a child that has called To and waits to be looked at.
+type dropped struct {
+	report
+	pid int
+}
+
+// becoming starts a child that calls To(name), with supplementary groups that
+// it has to lose, and ends it with the test.
+func becoming(t *testing.T, name string, change ...func(*exec.Cmd)) dropped {
+	t.Helper()
+	asRoot(t)
+	dir := openDir(t)
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte("root's"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = append(os.Environ(), childVar+"="+name, fileVar+"="+secret, coverVar+"="+dir,
+		"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/nowhere/sh")
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 0, Gid: 0, Groups: []uint32{0, 4, 6}}}
+	for _, c := range change {
+		c(cmd)
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		_ = cmd.Wait()
+		keepCoverage(t, dir)
+	})
+	d := dropped{pid: cmd.Process.Pid}
+	if err := json.NewDecoder(out).Decode(&d.report); err != nil {
+		t.Fatalf("the child says nothing: %v", err)
+	}
+	return d
+}
+
+// openDir is a directory that everybody may use.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for d, mode := range map[string]os.FileMode{dir: 0o777, filepath.Dir(dir): 0o755} {
+		if err := os.Chmod(d, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for d := filepath.Dir(dir); d != "/"; d = filepath.Dir(d) {
+		if info, err := os.Stat(d); err != nil || info.Mode()&0o001 == 0 {
+			t.Skipf("%s is closed to the user that the test becomes (%v): set TMPDIR to a place that is not", d, err)
+		}
+	}
+	return dir
+}
+
+// keepCoverage moves a child's counters, which it can only write where
+// everybody can, to where `go test -cover` looks for them.
+func keepCoverage(t *testing.T, dir string) {
+	to := flag.Lookup("test.gocoverdir")
+	if to == nil || to.Value.String() == "" {
+		return
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*")); println("X", to.Value.String(), strings.Join(files," "))
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to.Value.String(), filepath.Base(f)), b, 0o600)
+		}
+		if err != nil {
+			t.Log("no coverage of the child:", err)
+		}
+	}
+}
+
+// A thread is what the kernel says of one.
+type thread map[string][]string
+
+// tasks reads /proc/PID/task: the child cannot, for its own files there are
+// root's since it has given up root.
+func (d dropped) tasks(t *testing.T) (all []thread) {
+	t.Helper()
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", d.pid))
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		th := thread{}
+		for line := range strings.Lines(string(b)) {
+			if k, v, ok := strings.Cut(line, ":"); ok {
+				th[k] = strings.Fields(v)
+			}
+		}
+		all = append(all, th)
+	}
+	if len(all) < threads {
+		t.Fatalf("%d threads, not at least %d", len(all), threads)
+	}
+	return all
+}
+
+// are checks the ids of all threads.
+func (d dropped) are(t *testing.T, uid, gid int, groups []int) {
+	t.Helper()
+	for _, th := range d.tasks(t) {
+		for k, id := range map[string]int{"Uid": uid, "Gid": gid} {
+			s := strconv.Itoa(id)
+			// real, effective, saved and of the file system
+			if !slices.Equal(th[k], []string{s, s, s, s}) {
+				t.Errorf("thread %s: %s is %v, not %d", th["Pid"], k, th[k], id)
+			}
+		}
+		if got := numbers(th["Groups"]); !slices.Equal(got, groups) {
+			t.Errorf("thread %s: the groups are %v, not %v", th["Pid"], got, groups)
+		}
+	}
+}
+
+func numbers(words []string) (all []int) {
+	for _, s := range words {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, n)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// table is a file such as /etc/passwd.
+func table(t *testing.T, file string, fields int) (lines [][]string) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if w := strings.Split(s.Text(), ":"); len(w) == fields {
+			lines = append(lines, w)
+		}
+	}
+	return lines
+}
+
+// groupsOf is what /etc/group has for a user.
+func groupsOf(t *testing.T, name, gid string) []int {
+	t.Helper()
+	words := []string{gid}
+	for _, g := range table(t, "/etc/group", 4) {
+		if slices.Contains(strings.Split(g[3], ","), name) {
+			words = append(words, g[2])
+		}
+	}
+	return numbers(words)
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestASettingsFileIsReadLikeAShellWould(t *testing.T) {
+	for text, want := range map[string]map[string]string{
+		"":                                       {},
+		"# nothing\n\n  # but comments\n":        {},
+		"MINIMAIL_HOST=far":                      {"MINIMAIL_HOST": "far"},
+		"MINIMAIL_HOST=far # the provider\n":     {"MINIMAIL_HOST": "far"},
+		"MINIMAIL_HOST=\"far\" # it\n":           {"MINIMAIL_HOST": "far"},
+		"MINIMAIL_HOST='far'\r\n":                {"MINIMAIL_HOST": "far"},
+		"  export MINIMAIL_HOST=far  \n":         {"MINIMAIL_HOST": "far"},
+		"MINIMAIL_HOST='a # b'\n":                {"MINIMAIL_HOST": "a # b"},
+		"MINIMAIL_HOST='$HOME'\n":                {"MINIMAIL_HOST": "$HOME"},
+		"MINIMAIL_HOST=\"a \\\"b\\\" c\"\n":      {"MINIMAIL_HOST": `a "b" c`},
+		"MINIMAIL_HOST=a\nMINIMAIL_HOST=b\n":     {"MINIMAIL_HOST": "b"},
+		"MINIMAIL_HOST=a\nMINIMAIL_HOST=\n":      {},
+		"MINIMAIL_HOST=''\n":                     {},
+		"SUDO_USER=me\nPATH=/bin\nLANG=de\n":     {"SUDO_USER": "me"},
+		"MINIMAIL_SSH_OPTION='A=1 B=2'\n":        {"MINIMAIL_SSH_OPTION": "A=1 B=2"},
+		"MINIMAIL_FORWARD=\"25:1:a:1 26:2:a:1\"": {"MINIMAIL_FORWARD": "25:1:a:1 26:2:a:1"},
+		"MINIMAIL_SSH_OPTION=Port=22":            {"MINIMAIL_SSH_OPTION": "Port=22"},
+		"MINIMAIL_FORWARD=[::1]:25:1025:far:1":   {"MINIMAIL_FORWARD": "[::1]:25:1025:far:1"},
+	} {
+		got, _, err := parseSettings(strings.NewReader(text), "file")
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		} else if !maps.Equal(got, want) {
+			t.Errorf("%q is %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestAMistakeInTheSettingsFileIsNamedWithItsLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"MINIMAIL_HOSTS=far":              `file, line 1: unknown setting MINIMAIL_HOSTS; did you mean "MINIMAIL_HOST"?`,
+		"\n# c\nMINIMAIL_IDEL=5\n":        `file, line 3: unknown setting MINIMAIL_IDEL; did you mean "MINIMAIL_IDLE"?`,
+		"MINIMAIL_X=":                     `file, line 1: unknown setting MINIMAIL_X`,
+		"MINIMAIL_HOST=far\nrabbit\n":     "file, line 2: expected NAME=value",
+		"two words\n":                     "file, line 1: expected NAME=value",
+		"MINIMAIL HOST=far\n":             "file, line 1: expected NAME=value",
+		"=far\n":                          "file, line 1: expected NAME=value",
+		"\n\nMINIMAIL_HOST=\"far\n":       "file, line 3: expected NAME=value: unterminated",
+		"%=1\n":                           "file, line 1: expected NAME=value: ",
+		"\n" + strings.Repeat("x", 1<<17): "cannot read file, line 2: ",
+	} {
+		_, _, err := parseSettings(strings.NewReader(text), "file")
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%.40q: %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestOnlyTheDefaultSettingsFileMayBeMissing(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	if lines, err := readSettings(missing, false); err != nil || len(lines) != 0 {
+		t.Errorf("the default file: %v, %v", lines, err)
+	}
+	if _, err := readSettings(missing, true); err == nil || !strings.Contains(err.Error(), missing) {
+		t.Errorf("a named file: %v", err)
+	}
+	if _, err := readSettings(t.TempDir(), false); err == nil {
+		t.Error("a directory can be read")
+	}
+}
+
+func TestTheEnvironmentBeatsTheSettingsFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "settings")
+	write(t, file, "MINIMAIL_HOST=file\nMINIMAIL_IDLE=1\nMINIMAIL_WAIT=2\nHOME=/elsewhere\n")
+	t.Setenv("MINIMAIL_HOST", "environment")
+	t.Setenv("MINIMAIL_IDLE", "")
+	t.Setenv("MINIMAIL_WAIT", "")
+	home := os.Getenv("HOME")
+	lines, err := readSettings(file, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"MINIMAIL_HOST": "environment", "MINIMAIL_IDLE": "1", "MINIMAIL_WAIT": "2", "HOME": home} {
+		if got := os.Getenv(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	want := map[string]string{"MINIMAIL_IDLE": file + ", line 2", "MINIMAIL_WAIT": file + ", line 3"}
+	if !maps.Equal(lines, want) {
+		t.Errorf("lines %q, want %q", lines, want)
+	}
+}
+
+// FuzzParseSettings: whatever is in the file, either all of it is understood
+// or the error says where it is not.
+func FuzzParseSettings(f *testing.F) {
+	for _, text := range []string{
+		"MINIMAIL_HOST=far\n", "# c\nexport SUDO_USER='me'\n", "MINIMAIL_X=1", "A=\"b\nc\"", "=", "'", "MINIMAIL_HOST=${A:-b}",
+		"MINIMAIL_HOST=\"a\" MINIMAIL_IDLE=5", "A: b", "\xff=\xfe", "\rA=1\r", "A=\\", "A=\"\\",
+	} {
+		f.Add(text)
+	}
+	known := settingNames()
+	f.Fuzz(func(t *testing.T, text string) {
+		values, lines, err := parseSettings(strings.NewReader(text), "file")
+		if err != nil {
+			if !strings.Contains(err.Error(), "file, line ") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("the error is %q", err)
+			}
+			return
+		}
+		for name, value := range values {
+			if value == "" || lines[name] == "" {
+				t.Errorf("%s is %q, from %q", name, value, lines[name])
+			}
+			found := false
+			for _, k := range known {
+				found = found || k == name
+			}
+			if !found {
+				t.Errorf("%s is no setting", name)
+			}
+		}
+	})
+}

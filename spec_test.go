@@ -1,0 +1,222 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func TestAForwardIsReadAsSSHReadsItsL(t *testing.T) {
+	for v, want := range map[string]forwardSpec{
+		"25:1025:localhost:25":            {binds: loopback, port: 25, near: "1025", far: "localhost:25"},
+		"localhost:25:1025:far.test:2525": {binds: loopback, port: 25, near: "1025", far: "far.test:2525"},
+		"127.0.0.1:25:1025:localhost:25":  {binds: []string{"127.0.0.1"}, port: 25, near: "1025", far: "localhost:25"},
+		"[::1]:25:1025:[2001:db8::1]:25":  {binds: []string{"::1"}, port: 25, near: "1025", far: "[2001:db8::1]:25"},
+		"[0:0::1]:25:1025:localhost:25":   {binds: []string{"::1"}, port: 25, near: "1025", far: "localhost:25"},
+		"*:25:1025:localhost:25":          {binds: []string{"0.0.0.0", "::"}, port: 25, near: "1025", far: "localhost:25"},
+		"0.0.0.0:1:65535:localhost:65535": {binds: []string{"0.0.0.0"}, port: 1, near: "65535", far: "localhost:65535"},
+		"25:/run/mm.sock:localhost:25":    {binds: loopback, port: 25, near: "/run/mm.sock", far: "localhost:25"},
+		"25:1025:/run/far.sock":           {binds: loopback, port: 25, near: "1025", far: "/run/far.sock"},
+		"[::1]:25:/near:/far":             {binds: []string{"::1"}, port: 25, near: "/near", far: "/far"},
+		"025:01025:localhost:25":          {binds: loopback, port: 25, near: "1025", far: "localhost:25"},
+	} {
+		got, err := parseSpec(v)
+		if err != nil {
+			t.Errorf("%s: %v", v, err)
+		} else if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s is\n%+v, want\n%+v", v, got, want)
+		}
+	}
+}
+
+func TestAnUnusableForwardIsRefusedWithWhatIsExpected(t *testing.T) {
+	for v, want := range map[string]string{
+		"":                             specForm,
+		"25":                           specForm,
+		"25:1025":                      specForm,
+		"25:1025:25":                   specForm,
+		"::1:25:1025:localhost:25":     specForm,
+		"a:b:25:1025:localhost:25":     specForm,
+		"0:1025:localhost:25":          "PORT",
+		":1025:localhost:25":           "PORT",
+		"+25:1025:localhost:25":        "PORT",
+		"25.0:1025:localhost:25":       "PORT",
+		"65536:1025:localhost:25":      "PORT",
+		"25:65536:localhost:25":        "TUNNEL",
+		"25:mm.sock:localhost:25":      "absolute path of a Unix socket",
+		"25::localhost:25":             "TUNNEL",
+		"25:1025:localhost:0":          "FARPORT",
+		"25:1025:localhost:smtp":       "FARPORT",
+		"25:1025::25":                  "FARHOST",
+		"25:1025:[]:25":                "FARHOST",
+		"25:1025:/run/far.sock:25":     "FARHOST",
+		"far:25:1025:localhost:25":     "BIND",
+		":25:1025:localhost:25":        "BIND",
+		"[]:25:1025:localhost:25":      "BIND",
+		"[::%]0:25:1025:localhost:25":  "BIND",
+		"[::1]0:25:1025:localhost:25":  "BIND",
+		"127.1:25:1025:localhost:25":   "BIND",
+		"[::1:25:1025:localhost:25":    "brackets",
+		"::1]:25:1025:localhost:25":    "brackets",
+		"[[::1]]:25:1025:localhost:25": "brackets",
+		"25:1025:local host:25":        "control characters",
+		"25:1025:localhost:25\n":       "control characters",
+		"25:1025:local\x00host:25":     "control characters",
+	} {
+		got, err := parseSpec(v)
+		if err == nil {
+			t.Errorf("%q is taken for %+v", v, got)
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %q does not speak of %q", v, err, want)
+		}
+	}
+}
+
+func TestNoTwoForwardsShareAnEnd(t *testing.T) {
+	for _, c := range []struct {
+		values []string
+		bad    string // "" if all is well
+	}{
+		{[]string{"25:1025:a:25"}, ""},
+		{[]string{"25:1025:a:25", "26:1026:a:25"}, ""},
+		{[]string{"25:/a:a:25", "26:/b:a:25"}, ""},
+		{[]string{"25:1025:a:25", "25:1026:a:26"}, "25:1026:a:26"},
+		{[]string{"127.0.0.1:25:1025:a:25", "[::1]:25:1026:a:26"}, "[::1]:25:1026:a:26"},
+		{[]string{"25:1025:a:25", "26:1025:b:25"}, "26:1025:b:25"},
+		{[]string{"25:1025:a:25", "26:01025:b:25"}, "26:01025:b:25"},
+		{[]string{"25:1025:a:25", "1025:26:b:25"}, "1025:26:b:25"},
+		{[]string{"25:25:a:25"}, "25:25:a:25"},
+		{[]string{"25:/a:a:25", "26:/a:b:25"}, "26:/a:b:25"},
+		{[]string{"25:1025:a:25", "nonsense"}, "nonsense"},
+	} {
+		specs, bad, err := parseForwards(c.values)
+		if bad != c.bad || (err != nil) != (c.bad != "") {
+			t.Errorf("%q: blames %q (%v), want %q", c.values, bad, err, c.bad)
+		}
+		if err == nil && len(specs) != len(c.values) {
+			t.Errorf("%q are %d forwards", c.values, len(specs))
+		}
+	}
+	if _, _, err := parseForwards(nil); err == nil {
+		t.Error("no forward at all is fine")
+	}
+}
+
+func TestOnlyLoopbackIsNotExposed(t *testing.T) {
+	for v, want := range map[string]bool{
+		"25:1025:a:25":                     false,
+		"localhost:25:1025:a:25":           false,
+		"127.1.2.3:25:1025:a:25":           false,
+		"[::1]:25:1025:a:25":               false,
+		"*:25:1025:a:25":                   true,
+		"0.0.0.0:25:1025:a:25":             true,
+		"[::]:25:1025:a:25":                true,
+		"192.0.2.1:25:1025:a:25":           true,
+		"[fe80::1%lo]:25:1025:a:25":        true,
+		"[::ffff:192.0.2.1]:25:1025:a:25":  true,
+		"[::ffff:127.0.0.1]:25:1025:a:25":  false,
+		"[2001:db8::1]:25:1025:[::1]:25":   true,
+		"127.0.0.1:25:/run/s:/run/far":     false,
+		"169.254.0.1:25:/run/s:/run/far":   true,
+		"[2001:db8::1]:25:/run/s:/run/far": true,
+	} {
+		s, err := parseSpec(v)
+		if err != nil {
+			t.Errorf("%s: %v", v, err)
+		} else if got := s.exposed(); got != want {
+			t.Errorf("%s is exposed: %v, want %v", v, got, want)
+		}
+	}
+}
+
+func TestTheNearEndIsDialedWhereSSHListens(t *testing.T) {
+	for v, want := range map[string][2]string{
+		"25:1025:a:25":       {"tcp", "localhost:1025"},
+		"25:/run/x.sock:a:1": {"unix", "/run/x.sock"},
+	} {
+		s, err := parseSpec(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]string{s.network(), s.address()}; got != want {
+			t.Errorf("%s is at %q, want %q", v, got, want)
+		}
+	}
+}
+
+func TestMailPortsSpeakSMTPUnlessToldOtherwise(t *testing.T) {
+	for _, c := range []struct {
+		far, protocol string
+		want          bool
+	}{
+		{"far:25", "auto", true}, {"[::1]:587", "auto", true}, {"far:2525", "auto", true},
+		{"far:465", "auto", false}, {"far:80", "auto", false}, {"/run/25", "auto", false},
+		{"far:25", "tcp", false}, {"far:80", "smtp", true}, {"/run/far", "smtp", true},
+	} {
+		s, err := parseSpec("2000:1025:" + c.far)
+		if err != nil {
+			t.Fatal(err)
+		}
+		specs := []forwardSpec{s}
+		speak(specs, c.protocol)
+		if specs[0].smtp != c.want {
+			t.Errorf("%s with %s speaks SMTP: %v, want %v", c.far, c.protocol, specs[0].smtp, c.want)
+		}
+	}
+}
+
+// FuzzParseSpec: what is accepted is made of usable parts, and written anew
+// from these it is the same.
+func FuzzParseSpec(f *testing.F) {
+	for _, v := range []string{
+		"25:1025:localhost:25", "[::1]:25:/near:/far", "*:25:1025:[2001:db8::1]:25", "localhost:1:2:h:3", "[fe80::1%lo]:1:2:h:3",
+		"", ":::", "[", "]", "[]:1:2:3:4", "1:2:/[a:b]", "+1:2:h:3", "1:2:h:03", "[::ffff:1.2.3.4]:1:2:h:3", "1:/:/", "\xff:1:2:h:3", "[::%]0:1:1:0:1",
+	} {
+		f.Add(v)
+	}
+	f.Fuzz(func(t *testing.T, v string) {
+		s, err := parseSpec(v)
+		if err != nil {
+			if err.Error() == "" || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%q: the error is %q", v, err)
+			}
+			return
+		}
+		if s.port < 1 || s.port > 65535 {
+			t.Errorf("%q: port %d", v, s.port)
+		}
+		if n, err := strconv.Atoi(s.near); s.network() == "tcp" && (err != nil || n < 1 || n > 65535) {
+			t.Errorf("%q: near end %q", v, s.near)
+		}
+		if _, port, _ := net.SplitHostPort(s.far); !strings.HasPrefix(s.far, "/") {
+			if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+				t.Errorf("%q: far end %q", v, s.far)
+			}
+		}
+		for _, b := range s.binds {
+			if _, err := netip.ParseAddr(b); err != nil {
+				t.Errorf("%q: binds %q: %v", v, b, err)
+			}
+		}
+		again, err := parseSpec(written(s))
+		if err != nil || !reflect.DeepEqual(again, s) {
+			t.Errorf("%q is %+v, but %q is %+v (%v)", v, s, written(s), again, err)
+		}
+	})
+}
+
+// written is the SPEC of a forward.
+func written(s forwardSpec) string {
+	bind := "[" + s.binds[0] + "]:"
+	switch {
+	case slices.Equal(s.binds, loopback):
+		bind = ""
+	case len(s.binds) == 2:
+		bind = "*:"
+	}
+	return bind + strconv.Itoa(s.port) + ":" + s.near + ":" + s.far
+}

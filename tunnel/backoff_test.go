@@ -1,0 +1,343 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// rejections are what ssh says last, or last but one, when a person has to mend
+// something.
+var rejections = []string{
+	"me@far: Permission denied (publickey)",
+	"Received disconnect from 192.0.2.1 port 22:2: Too many authentication failures",
+	"Host key verification failed",
+}
+
+var errRefused = errors.New("ssh: connect to host far port 22: Connection refused")
+
+// failing is a plan of launches that all end after lasts because of why.
+func failing(lasts time.Duration, why error) func(int) life {
+	return func(int) life { return life{ready: never, lasts: lasts, why: why} }
+}
+
+func TestClientsWaitThroughTheBackOffAndRelaunch(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: time.Second}, life{ready: never, lasts: 2 * time.Second, why: errRefused})
+		a, b := w.comes(25*time.Second).connected(), w.comes(25*time.Second)
+		b.connected()
+		first, second := w.lives[0], w.launched(2)
+		within(t, "pause", second.began.Sub(first.ended), time.Second)
+		if waited := second.began.Sub(a.began) + dialTakes; a.waited != waited {
+			t.Errorf("waited %s, want %s", a.waited, waited)
+		}
+		a.leaves()
+		b.leaves()
+	})
+}
+
+func TestAClientWhosePatienceEndsInTheBackOffLearnsSSHsLastLine(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, life{ready: never, lasts: 2 * time.Second, why: errRefused})
+		dialing := w.comes(2500 * time.Millisecond)
+		time.Sleep(2200 * time.Millisecond)
+		newcomer := w.comes(300 * time.Millisecond)
+		// The pause is 1 to 1.2 s, told in full seconds, never too few: when
+		// dialing came to the door that was up to 2, for newcomer 0.8 to 1.
+		for _, k := range []*client{dialing, newcomer} {
+			<-k.done
+			if k.err == nil || !regexp.MustCompile(`^no tunnel to far: `+regexp.QuoteMeta(errRefused.Error())+`; next try in [12] s$`).MatchString(k.err.Error()) {
+				t.Errorf("got %q", k.err)
+			}
+			if !errors.Is(k.err, errRefused) {
+				t.Errorf("%q does not wrap ssh's error", k.err)
+			}
+		}
+		dialing.waitedFor(2500 * time.Millisecond)
+		newcomer.waitedFor(300 * time.Millisecond)
+		if newcomer.err.Error() != "no tunnel to far: "+errRefused.Error()+"; next try in 1 s" {
+			t.Errorf("got %q", newcomer.err)
+		}
+		time.Sleep(time.Hour)
+		w.launched(1) // for nobody is left
+	})
+}
+
+func TestAClientWhosePatienceEndsBeforeSSHAnswersLearnsWhatItHasSaid(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: time.Hour}, life{ready: never})
+		k := w.comes(5 * time.Second)
+		synctest.Wait()
+		w.launched(1).l.remember("debugging is hard")
+		k.refused("no tunnel to far: debugging is hard")
+		// Who comes after that line is not told it.
+		w.comes(5 * time.Second).refused("no tunnel to far: ssh is not ready after 10 s")
+	})
+}
+
+func TestEveryPauseIsAtLeastAsLongAsTheTableSays(t *testing.T) {
+	t.Run("after failures", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.plan = failing(time.Minute, errRefused)
+			k := w.comes(10 * time.Minute) // which relaunches again and again
+			<-k.done
+			for i, seconds := range []int{1, 3, 6, 10, 10, 10} {
+				pause := w.lives[i+1].began.Sub(w.lives[i].ended)
+				within(t, fmt.Sprint("pause ", i), pause, time.Duration(seconds)*time.Second)
+			}
+			synctest.Wait()
+		})
+	})
+	for _, line := range rejections {
+		t.Run("after "+line, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, Config{})
+				w.plan = failing(time.Second, errors.New(line))
+				for i, minutes := range []int{1, 15, 30, 30, 30} {
+					<-w.comes(never).done
+					pause := time.Duration(minutes) * time.Minute
+					time.Sleep(pause - 1)
+					<-w.comes(never).done
+					w.launched(i + 1)
+					time.Sleep(pause/5 + 2)
+				}
+			})
+		})
+	}
+}
+
+func TestPausesAreLengthenedAtRandom(t *testing.T) {
+	seen := make(map[time.Duration]bool)
+	var least, most time.Duration = never, 0
+	for range 200 {
+		var b backOff
+		d := b.failed(errRefused)
+		within(t, "pause", d, time.Second)
+		seen[d], least, most = true, min(least, d), max(most, d)
+	}
+	// 200 draws miss a tenth of the range once in 10^9 runs.
+	if len(seen) < 190 || least > 1020*time.Millisecond || most < 1180*time.Millisecond {
+		t.Errorf("%d lengths from %s to %s", len(seen), least, most)
+	}
+}
+
+func TestWhoIsRejectedIsToldAtOnceWhyAndHowLong(t *testing.T) {
+	for _, line := range rejections {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.plan = failing(2*time.Second, errors.New(line))
+			refused := func(k *client, after time.Duration, low, high int) {
+				t.Helper()
+				k.waitedFor(after)
+				text, left, _ := strings.Cut(k.err.Error(), "; next try in ")
+				n, err := strconv.Atoi(strings.TrimSuffix(left, " s"))
+				if text != "no tunnel to far: "+line || err != nil || n < low || n > high {
+					t.Errorf("got %q, want %d to %d s", k.err, low, high)
+				}
+			}
+			a, b := w.comes(25*time.Second), w.comes(25*time.Second)
+			refused(a, 2*time.Second, 60, 72) // that dial while ssh is rejected
+			refused(b, 2*time.Second, 60, 72)
+			time.Sleep(30 * time.Second)
+			refused(w.comes(25*time.Second), 0, 30, 42) // that come in the pause
+			time.Sleep(30*time.Second - 1)
+			refused(w.comes(25*time.Second), 0, 1, 13)
+			w.launched(1)
+		})
+	}
+}
+
+func TestForgetLetsTheNextClientLaunchAndStartsThePausesAnew(t *testing.T) {
+	t.Run("after failures", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.plan = failing(time.Minute, errRefused)
+			k := w.comes(never)
+			time.Sleep(3*time.Minute + 7*time.Second) // in the third pause, of 6 s
+			synctest.Wait()
+			if n := len(w.lives); n != 3 || w.lives[2].ended.IsZero() {
+				t.Fatalf("%d launches", n)
+			}
+			w.Forget()
+			now := time.Now()
+			if s := w.launched(4); s.began != now {
+				t.Errorf("relaunched %s after Forget", s.began.Sub(now))
+			}
+			time.Sleep(2*time.Minute + 2*time.Second)
+			within(t, "pause after Forget", w.launched(5).began.Sub(w.lives[3].ended), time.Second)
+			k.giveUp(nil)
+		})
+	})
+	t.Run("after rejections", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.plan = failing(1, errors.New(rejections[0]))
+			<-w.comes(never).done
+			time.Sleep(72*time.Second + 1)
+			<-w.comes(never).done // now it is 15 min
+			w.launched(2)
+			w.Forget()
+			w.launched(2) // for there is no client
+			<-w.comes(never).done
+			w.launched(3)
+			time.Sleep(72*time.Second + 1)
+			<-w.comes(never).done
+			w.launched(4)
+		})
+	})
+}
+
+func TestAnAnswerStartsThePausesAnew(t *testing.T) {
+	for name, why := range map[string]error{"failures": errRefused, "rejections": errors.New(rejections[0])} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				fails := life{ready: never, lasts: time.Minute, why: why}
+				w := newWorld(t, Config{}, fails, fails, life{lasts: time.Minute, why: why})
+				w.plan = func(plan func(int) life) func(int) life {
+					return func(n int) life {
+						if n > 2 {
+							return fails
+						}
+						return plan(n)
+					}
+				}(w.plan)
+				for len(w.lives) < 3 {
+					k := w.comes(24 * time.Hour)
+					if <-k.done; k.err == nil {
+						defer k.leaves()
+					} else {
+						time.Sleep(20 * time.Minute)
+					}
+					synctest.Wait()
+				}
+				third := w.launched(3)
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				pause := time.Second
+				if rejected(why) {
+					pause = time.Minute
+				}
+				time.Sleep(pause + pause/5 + 1 - time.Since(third.ended))
+				k := w.comes(time.Second)
+				if s := w.launched(4); s.began != k.began {
+					t.Errorf("not launched after the first pause of the table")
+				}
+				<-k.done
+			})
+		})
+	}
+}
+
+func TestATunnelThatEndsUnderItsClientsIsNotRelaunchedForThem(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: 10 * time.Second}, life{lasts: time.Hour, why: errRefused})
+		a, b := w.comes(never).connected(), w.comes(never).connected()
+		time.Sleep(time.Hour)
+		a.leaves() // in the pause: there is no countdown to start
+		time.Sleep(24 * time.Hour)
+		b.leaves() // long after it
+		time.Sleep(24 * time.Hour)
+		w.launched(1)
+		// And their leaving is not taken for that of a client of the next one.
+		c := w.comes(never).connected()
+		time.Sleep(time.Hour)
+		w.launched(2)
+		w.isUp()
+		c.leaves()
+	})
+}
+
+func TestALateLeaverOfAnEarlierTunnelDoesNotEndTheNext(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: 10 * time.Second}, life{lasts: time.Hour, why: errRefused})
+		a := w.comes(never).connected()
+		time.Sleep(time.Hour + 2*time.Second)
+		b := w.comes(never).connected()
+		a.leaves()
+		time.Sleep(time.Hour)
+		w.launched(2)
+		w.isUp()
+		b.leaves()
+	})
+}
+
+func TestATunnelThatEndsInItsCountdownBacksOff(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: 10 * time.Second}, life{lasts: 5 * time.Second, why: errRefused})
+		w.comes(never).connected().leaves()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		k := w.comes(never).connected()
+		within(t, "pause", w.launched(2).began.Sub(k.began), time.Second)
+		time.Sleep(time.Hour) // the old countdown must not end the new tunnel
+		w.isUp()
+		k.leaves()
+	})
+}
+
+func TestAPauseIsToldInRoundFiguresThatAreNeverTooShort(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second:                "0 s",
+		0:                           "0 s",
+		1:                           "1 s",
+		time.Second:                 "1 s",
+		time.Second + 1:             "2 s",
+		119 * time.Second:           "119 s",
+		119*time.Second + 1:         "2 min",
+		2 * time.Minute:             "2 min",
+		2*time.Minute + time.Second: "3 min",
+		30 * time.Minute:            "30 min",
+	} {
+		if got := inSeconds(d); got != want {
+			t.Errorf("%s: %s, want %s", d, got, want)
+		}
+	}
+}
+
+func TestOnlyWhatAPersonHasToMendIsARejection(t *testing.T) {
+	for _, line := range rejections {
+		if !rejected(errors.New(line)) {
+			t.Errorf("not taken for a rejection: %s", line)
+		}
+	}
+	for _, err := range []error{nil, errRefused, errEnded,
+		errors.New("ssh: Could not resolve hostname far: Temporary failure in name resolution"),
+		errors.New("ssh: connect to host far port 22: No route to host"),
+		errors.New("cannot run ssh: fork/exec ssh: permission denied"),
+	} {
+		if rejected(err) {
+			t.Errorf("taken for a rejection: %v", err)
+		}
+	}
+}
+
+func TestARejectionIsNotForgottenWhenSSHTakesLeave(t *testing.T) {
+	for _, lines := range [][]string{
+		{rejections[1], "Disconnected from 192.0.2.1 port 22"},
+		{"me@jump: Permission denied (publickey)", "kex_exchange_identification: Connection closed by remote host", "Connection closed by UNKNOWN port 65535"},
+	} {
+		l := &launch{began: time.Now(), answered: make(chan struct{})}
+		l.remember("something before")
+		for _, line := range lines {
+			l.remember(line)
+		}
+		if got := l.lastSince(l.began); got != lines[0] {
+			t.Errorf("remembered %q, want %q", got, lines[0])
+		}
+		l.remember(rejections[2])
+		if got := l.lastSince(l.began); got != rejections[2] {
+			t.Errorf("remembered %q, want the later rejection", got)
+		}
+		close(l.answered) // it has got in after all, by another way
+		l.remember("Connection reset")
+		if got := l.lastSince(l.began); got != "Connection reset" {
+			t.Errorf("remembered %q of a tunnel that was up", got)
+		}
+	}
+}

@@ -1,0 +1,363 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+var errStranger = errors.New("it belongs to uid 1001")
+
+func TestAnUntrustedNearEndIsNeverUsed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		began := time.Now()
+		log := new(strings.Builder)
+		var refused []net.Conn
+		w := newWorld(t, Config{Idle: time.Hour, Log: zerolog.New(log), Trust: func(_ context.Context, c net.Conn) error {
+			if time.Since(began) < 3*time.Second {
+				refused = append(refused, c)
+				return errStranger
+			}
+			return nil
+		}})
+		var asked time.Duration
+		answered := func(_ context.Context, c net.Conn) error {
+			asked = time.Since(began)
+			return nil
+		}
+		short := w.comes(2*time.Second, answered)
+		k := w.comes(never, answered).connected()
+		short.refused("no tunnel to far: it belongs to uid 1001").waitedFor(2 * time.Second)
+		// Each of them tries once a second, one after the other.
+		if k.waited < 3*time.Second || k.waited > 3*time.Second+5*dialTakes || asked != k.waited {
+			t.Errorf("asked for an answer after %s, connected after %s", asked, k.waited)
+		}
+		if len(refused) != 5 {
+			t.Errorf("tried %d times, want 3 times in 3 s and 2 times in 2 s", len(refused))
+		}
+		for _, c := range refused {
+			if !c.(*fakeConn).closed {
+				t.Fatal("an untrusted connection is still open")
+			}
+		}
+		if slices.Contains(refused, net.Conn(k.conn.(*conn).stream)) {
+			t.Error("an untrusted connection was handed out")
+		}
+		k.leaves()
+		synctest.Wait()
+		if n := strings.Count(log.String(), errStranger.Error()); n > 2 {
+			t.Errorf("two clients logged the same stranger %d times", n)
+		} else if n == 0 || !strings.Contains(log.String(), "127.0.0.1:1025") {
+			t.Errorf("not logged: %s", log)
+		}
+	})
+}
+
+func TestAnUntrustedNearEndIsNoAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Trust: func(context.Context, net.Conn) error { return errStranger }})
+		var clients []*client
+		for range 10 {
+			clients = append(clients, w.comes(time.Second))
+		}
+		for _, k := range clients {
+			<-k.done
+		}
+		if w.dialed != 1 {
+			t.Errorf("%d clients tried at a time, though no trusted near end had answered", w.dialed)
+		}
+	})
+}
+
+func TestWithALaunchThatHasNotAnsweredOneClientTriesAtATime(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, life{ready: 10 * time.Second})
+		var clients []*client
+		for range 200 {
+			clients = append(clients, w.comes(never))
+		}
+		time.Sleep(9 * time.Second)
+		synctest.Wait()
+		if w.dialed != 1 {
+			t.Errorf("%d tried at a time", w.dialed)
+		}
+		for _, k := range clients {
+			defer k.connected().leaves()
+		}
+	})
+}
+
+func TestAtMost64ClientsAreDialingOrWaitingForAnAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, life{ready: time.Second})
+		var mu sync.Mutex
+		knocking, most := 0, 0
+		add := func(n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			knocking += n
+			most = max(most, knocking)
+		}
+		dial := w.dial
+		w.dial = func(ctx context.Context, network, address string) (stream, error) {
+			add(1)
+			c, err := dial(ctx, network, address)
+			if err != nil {
+				add(-1)
+			}
+			return c, err
+		}
+		answered := func(context.Context, net.Conn) error {
+			time.Sleep(5 * time.Second)
+			add(-1)
+			return nil
+		}
+		var clients []*client
+		for range 500 {
+			clients = append(clients, w.comes(never, answered))
+		}
+		for _, k := range clients {
+			defer k.connected().leaves()
+		}
+		if most != 64 {
+			t.Errorf("%d were knocking at a time, want 64", most)
+		}
+	})
+}
+
+func TestWhoWaitsBehindTooManyOthersIsToldSo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		silent := func(ctx context.Context, _ net.Conn) error { <-ctx.Done(); return ctx.Err() }
+		w.comes(never).connected().leaves()
+		var clients []*client
+		for range maxKnocking {
+			clients = append(clients, w.comes(time.Hour, silent))
+		}
+		time.Sleep(time.Minute)
+		w.comes(time.Second).refused("the tunnel to far is up, but: too many clients are waiting for its answer")
+		for _, k := range clients {
+			<-k.done
+		}
+	})
+}
+
+func TestASlowFarEndKeepsNobodyElseWaiting(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		slow := w.comes(never, func(context.Context, net.Conn) error { time.Sleep(time.Minute); return nil })
+		synctest.Wait()
+		w.comes(never).connected().waitedFor(2 * dialTakes).leaves()
+		slow.connected().waitedFor(time.Minute + dialTakes).leaves()
+	})
+}
+
+func TestAClientThatIsNotAnsweredTriesAgainEachSecond(t *testing.T) {
+	refusal := errors.New("the far end has closed the connection")
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: time.Hour})
+		began := time.Now()
+		var tries []time.Duration
+		var conns []net.Conn
+		k := w.comes(never, func(_ context.Context, c net.Conn) error {
+			tries, conns = append(tries, time.Since(began)), append(conns, c)
+			if len(tries) < 5 {
+				return refusal
+			}
+			return nil
+		}).connected()
+		for i, at := range tries {
+			if want := dialTakes + time.Duration(i)*(time.Second+dialTakes); at != want {
+				t.Errorf("try %d after %s, want %s", i, at, want)
+			}
+			if open := i == len(tries)-1; conns[i].(*fakeConn).closed == open {
+				t.Errorf("the connection of try %d is open: %t, want %t", i, !open, open)
+			}
+		}
+		k.leaves()
+		w.comes(10*time.Second, func(context.Context, net.Conn) error { return refusal }).
+			refused("the tunnel to far is up, but: " + refusal.Error()).waitedFor(10 * time.Second)
+		w.launched(1)
+	})
+}
+
+func TestWhatSSHSaysMeanwhileIsTold(t *testing.T) {
+	const line = "channel 2: open failed: connect failed: Connection refused"
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: time.Hour})
+		w.comes(never).connected().leaves()
+		l := w.launched(1).l
+		answered := func(context.Context, net.Conn) error {
+			l.remember(line)
+			return errors.New("closed without a byte")
+		}
+		w.comes(time.Second, answered).refused("the tunnel to far is up, but: closed without a byte (" + line + ")")
+	})
+}
+
+func TestAClientWhoseAnswererIsCutOffByALaunchsEndTriesTheNext(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, life{lasts: 3 * time.Second, why: errRefused})
+		k := w.comes(never, func(context.Context, net.Conn) error {
+			if time.Sleep(5 * time.Second); len(w.lives) == 1 {
+				return errors.New("closed")
+			}
+			return nil
+		}).connected()
+		w.launched(2)
+		k.leaves()
+	})
+}
+
+func TestAnErrorOfOurOwnInDialingIsTold(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{syscall.EMFILE, "no tunnel to far: too many open files"},
+		// These only mean that ssh is not ready.
+		{syscall.ECONNREFUSED, "no tunnel to far: ssh is not ready after 1 s"},
+		{syscall.ENOENT, "no tunnel to far: ssh is not ready after 1 s"},
+		{syscall.EAGAIN, "no tunnel to far: ssh is not ready after 1 s"},
+	} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.dial = func(context.Context, string, string) (stream, error) {
+				return nil, &net.OpError{Op: "dial", Err: test.err}
+			}
+			k := w.comes(time.Second)
+			if <-k.done; !strings.HasPrefix(k.err.Error(), strings.Split(test.want, ": ")[0]) || !strings.HasSuffix(k.err.Error(), strings.Split(test.want, ": ")[1]) {
+				t.Errorf("%v: got %q, want %q", test.err, k.err, test.want)
+			}
+		})
+	}
+}
+
+func TestABarePortIsTriedAtBothLoopbackAddresses(t *testing.T) {
+	for _, test := range []struct {
+		network, address string
+		want             []string
+	}{
+		{"tcp", "localhost:1025", []string{"127.0.0.1:1025", "[::1]:1025"}},
+		{"tcp", "127.0.0.1:1025", []string{"127.0.0.1:1025"}},
+		{"tcp", "192.0.2.1:1025", []string{"192.0.2.1:1025"}},
+		{"unix", "/run/localhost:1025", []string{"/run/localhost:1025"}},
+		{"unix", "localhost:1025", []string{"localhost:1025"}},
+		{"tcp", "localhost", []string{"localhost"}},
+	} {
+		if got := nearAddresses(test.network, test.address); !slices.Equal(got, test.want) {
+			t.Errorf("%s %s: %q, want %q", test.network, test.address, got, test.want)
+		}
+	}
+	for name, other := range map[string]func(w *world){
+		"refuses": func(w *world) {
+			dial := w.dial
+			w.dial = func(ctx context.Context, network, address string) (stream, error) {
+				if strings.HasPrefix(address, "127.") {
+					return nil, syscall.ECONNREFUSED
+				}
+				return dial(ctx, network, address)
+			}
+		},
+		"is a stranger's": func(w *world) {
+			first := true
+			w.cfg.Trust = func(context.Context, net.Conn) error {
+				if first {
+					first = false
+					return errStranger
+				}
+				return nil
+			}
+		},
+	} {
+		t.Run("the first "+name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, Config{})
+				other(w)
+				k := w.comesTo("tcp", "localhost:1025", never, nil).connected()
+				if k.waited > 2*dialTakes {
+					t.Errorf("the second address was tried only after %s", k.waited)
+				}
+				k.leaves()
+			})
+		})
+	}
+}
+
+func TestAConnectionKnowsWhetherItsTunnelIsLost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, life{lasts: time.Minute, why: errRefused}, life{lasts: time.Minute})
+		for _, why := range []error{errRefused, errEnded} {
+			k := w.comes(never).connected()
+			began := time.Now()
+			c := k.conn.(*conn)
+			if err := c.Lost(time.Second); err != nil || time.Since(began) != time.Second {
+				t.Errorf("lost after %s: %v", time.Since(began), err)
+			}
+			if err := c.Lost(never); err != why || time.Since(began) != time.Minute-dialTakes {
+				t.Errorf("lost after %s: %v, want %v after a minute", time.Since(began), err, why)
+			}
+			k.leaves()
+			time.Sleep(2 * time.Second)
+		}
+	})
+}
+
+func TestErrorsNameTheTunnelAndWrapTheirCause(t *testing.T) {
+	err := noTunnel("me@far", errRefused, "; next try in 1 s")
+	if want := fmt.Sprintf("no tunnel to me@far: %s; next try in 1 s", errRefused); err.Error() != want || !errors.Is(err, errRefused) {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
+func TestAReasonFromBeforeTheLaunchIsToldOnlyIfItStillHolds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, life{ready: never, lasts: 2 * time.Second, why: errRefused}, life{ready: never})
+		dialing := w.comes(20 * time.Second)
+		time.Sleep(2*time.Second + 1)
+		newcomer := w.comes(10 * time.Second)
+		// No "next try in", for that was made, and nothing is heard of it yet.
+		newcomer.refused("no tunnel to far: " + errRefused.Error())
+		dialing.refused("no tunnel to far: " + errRefused.Error())
+		w.launched(2)
+	})
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, life{stopTakes: 3 * time.Second}, life{ready: never})
+		w.comes(never).connected().leaves()
+		time.Sleep(time.Second)
+		w.comes(20 * time.Second).refused("no tunnel to far: ssh is not ready after 18 s")
+	})
+}
+
+func TestAConnectionToTheNextTunnelIsNotALeaseOnTheLast(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: 10 * time.Second}, life{lasts: time.Second, why: errRefused})
+		dial, slow := w.dial, true
+		w.dial = func(ctx context.Context, network, address string) (stream, error) {
+			if slow {
+				slow = false
+				time.Sleep(4 * time.Second)
+			}
+			return dial(ctx, network, address)
+		}
+		k := w.comes(never) // begins to dial the first, and comes out at the second
+		time.Sleep(3 * time.Second)
+		other := w.comes(never).connected()
+		k.connected()
+		w.launched(2)
+		other.leaves()
+		time.Sleep(time.Hour)
+		w.isUp() // under k
+		k.leaves()
+	})
+}

@@ -1,0 +1,309 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// The state table of the supervisor, cell by cell. The rows of the back-off
+// are in backoff_test.go.
+
+func TestNothingLaunchesWithoutAClient(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: time.Second})
+		time.Sleep(24 * time.Hour)
+		w.Forget()
+		w.launched(0)
+	})
+}
+
+func TestTheFirstClientLaunchesSSH(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: time.Second})
+		time.Sleep(time.Hour)
+		came := time.Now()
+		w.comes(never).connected().waitedFor(dialTakes).leaves()
+		if s := w.launched(1); s.began != came {
+			t.Errorf("launched %s after the client came", s.began.Sub(came))
+		}
+	})
+}
+
+func TestTheSecondClientSharesTheLaunch(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: time.Second}, life{ready: time.Minute})
+		a, b := w.comes(never), w.comes(never)
+		defer a.connected().leaves()
+		defer b.connected().leaves()
+		c := w.comes(never).connected().waitedFor(dialTakes)
+		defer c.leaves()
+		w.launched(1)
+	})
+}
+
+func TestAWaitingClientIsConnectedSoonAfterSSHIsReady(t *testing.T) {
+	for _, ready := range []time.Duration{time.Millisecond, 240 * time.Millisecond, 10 * time.Second} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, Config{}, life{ready: ready})
+			k := w.comes(never).connected()
+			k.leaves()
+			// The longest pause between two tries, and the two tries.
+			most := ready + max(2*time.Millisecond, min(ready/64, 50*time.Millisecond)) + 2*dialTakes
+			if k.waited < ready || k.waited > most {
+				t.Errorf("ssh was ready after %s, the client was connected after %s, want at most %s", ready, k.waited, most)
+			}
+		})
+	}
+}
+
+func TestTheCountdownStartsWhenTheLastClientLeaves(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: 10 * time.Second})
+		a, b := w.comes(never).connected(), w.comes(never).connected()
+		time.Sleep(5 * time.Second)
+		a.leaves()
+		time.Sleep(time.Minute)
+		w.isUp()
+		b.leaves()
+		last := time.Now()
+		time.Sleep(never)
+		w.launched(1).toldAfter(t, last, 10*time.Second)
+	})
+}
+
+func TestATunnelWithoutIdleIsClosedAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.comes(never).connected().leaves()
+		last := time.Now()
+		synctest.Wait()
+		time.Sleep(1)
+		w.launched(1).toldAfter(t, last, 0)
+	})
+}
+
+func TestTheCountdownIsDrawnAfreshEachTime(t *testing.T) {
+	const idle, jitter = 10 * time.Second, 25 * time.Second
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: idle, Jitter: jitter})
+		seen := make(map[time.Duration]bool)
+		for n := range 50 {
+			w.comes(never).connected().leaves()
+			last := time.Now()
+			// A client that calls a countdown off makes the next one another.
+			if n%2 == 1 {
+				time.Sleep(idle / 2)
+				w.comes(never).connected().leaves()
+				last = time.Now()
+			}
+			time.Sleep(idle + jitter + 1)
+			d := w.launched(n + 1).told.Sub(last)
+			if d < idle || d > idle+jitter {
+				t.Errorf("told to go after %s, want %s to %s", d, idle, idle+jitter)
+			}
+			seen[d] = true
+		}
+		// One in 10^8 runs draws a nanosecond twice.
+		if len(seen) != 50 {
+			t.Errorf("50 countdowns had %d lengths", len(seen))
+		}
+	})
+}
+
+func TestTheRandomAdditionReachesBothItsBounds(t *testing.T) {
+	seen := make(map[time.Duration]int)
+	for range 1000 {
+		seen[upTo(2)]++
+	}
+	if len(seen) != 3 || seen[0] == 0 || seen[2] == 0 {
+		t.Errorf("drew %v from 0 to 2", seen)
+	}
+	if d := upTo(0); d != 0 {
+		t.Errorf("drew %s from 0 to 0", d)
+	}
+	if d := upTo(-1); d != 0 {
+		t.Errorf("drew %s from 0 to -1", d)
+	}
+}
+
+func TestAClientDuringTheCountdownCallsItOff(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: 10 * time.Second})
+		w.comes(never).connected().leaves()
+		time.Sleep(10*time.Second - dialTakes)
+		k := w.comes(never).connected().waitedFor(dialTakes)
+		time.Sleep(time.Hour)
+		w.isUp()
+		k.leaves()
+		last := time.Now()
+		time.Sleep(time.Minute)
+		w.launched(1).toldAfter(t, last, 10*time.Second)
+	})
+}
+
+func TestATunnelWithAClientIsNeverClosed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: time.Second})
+		stays := w.comes(never).connected()
+		for range 100 { // others come and go, at all distances
+			w.comes(never).connected().leaves()
+			time.Sleep(317 * time.Millisecond)
+		}
+		time.Sleep(24 * time.Hour)
+		w.isUp()
+		w.launched(1)
+		stays.leaves()
+	})
+}
+
+func TestAConnectionGivesItsLeaseBackOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: time.Second})
+		a, b := w.comes(never).connected(), w.comes(never).connected()
+		a.leaves()
+		a.conn.Close()
+		a.conn.Close()
+		time.Sleep(time.Hour)
+		w.isUp()
+		b.leaves()
+		last := time.Now()
+		time.Sleep(time.Hour)
+		w.launched(1).toldAfter(t, last, time.Second)
+	})
+}
+
+func TestNewcomersWaitWhileTheTunnelClosesAndRelaunchWithoutBackOff(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: 10 * time.Second}, life{stopTakes: 3 * time.Second})
+		w.comes(never).connected().leaves()
+		time.Sleep(11 * time.Second)
+		a := w.comes(never)
+		time.Sleep(time.Second)
+		b := w.comes(never)
+		synctest.Wait()
+		first := w.launched(1)
+		w.comes(time.Second - 1).refused("the last tunnel is still closing").waitedFor(time.Second - 1)
+		// One of them finds out that the tunnel answers, then the other dials.
+		early, late := a.connected().waited-2*time.Second, b.connected().waited-time.Second
+		if min(early, late) != dialTakes || max(early, late) != 2*dialTakes {
+			t.Errorf("connected %s and %s after the end of the last tunnel", early, late)
+		}
+		if s := w.launched(2); s.began != first.ended || first.ended.Sub(first.told) != 3*time.Second {
+			t.Errorf("relaunched %s after the end", s.began.Sub(first.ended))
+		}
+		a.leaves()
+		b.leaves()
+	})
+}
+
+func TestAClientThatGivesUpGivesItsLeaseBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: 10 * time.Second}, life{ready: never})
+		a, b := w.comes(5*time.Second), w.comes(7*time.Second)
+		a.refused("no tunnel to far: ssh is not ready after 5 s").waitedFor(5 * time.Second)
+		b.refused("no tunnel to far: ssh is not ready after 7 s").waitedFor(7 * time.Second)
+		last := time.Now()
+		time.Sleep(time.Hour)
+		w.launched(1).toldAfter(t, last, 10*time.Second)
+	})
+}
+
+// states are ways to bring a tunnel into each of its states.
+var states = []struct {
+	name string
+	stop time.Duration // how long Run takes to return
+	into func(w *world) (waiting []*client)
+}{
+	{"down", 0, func(w *world) []*client { return nil }},
+	{"launching", 3 * time.Second, func(w *world) []*client {
+		w.plan = func(int) life { return life{ready: never, stopTakes: 3 * time.Second} }
+		return []*client{w.comes(never), w.comes(never)}
+	}},
+	{"up with a client", 3 * time.Second, func(w *world) []*client {
+		w.plan = func(int) life { return life{stopTakes: 3 * time.Second} }
+		k := w.comes(never).connected()
+		context.AfterFunc(stoppedContext(w), k.leaves)
+		return nil
+	}},
+	{"in its countdown", 3 * time.Second, func(w *world) []*client {
+		w.plan = func(int) life { return life{stopTakes: 3 * time.Second} }
+		w.comes(never).connected().leaves()
+		time.Sleep(5 * time.Second)
+		return nil
+	}},
+	{"closing", 2 * time.Second, func(w *world) []*client {
+		w.plan = func(int) life { return life{stopTakes: 3 * time.Second} }
+		w.comes(never).connected().leaves()
+		time.Sleep(11 * time.Second)
+		return []*client{w.comes(never)}
+	}},
+	{"backing off", 0, func(w *world) []*client {
+		w.plan = func(int) life { return life{ready: never, lasts: 1, why: errors.New("no route to host")} }
+		defer time.Sleep(time.Second / 2)
+		return []*client{w.comes(never), w.comes(never)}
+	}},
+	{"backing off after a rejection", 0, func(w *world) []*client {
+		w.plan = func(int) life { return life{ready: never, lasts: 1, why: errors.New("Permission denied (publickey).")} }
+		<-w.comes(never).done
+		return nil
+	}},
+}
+
+// stoppedContext is done when Run has returned.
+func stoppedContext(w *world) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { <-w.stopped; cancel() }()
+	return ctx
+}
+
+func TestRunStopsSSHAndReturnsWhenItsContextIsDone(t *testing.T) {
+	for _, state := range states {
+		t.Run(state.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, Config{Idle: 10 * time.Second})
+				waiting := state.into(w)
+				synctest.Wait()
+				launches := len(w.lives)
+				began := time.Now()
+				w.stopRun()
+				<-w.stopped
+				if d := time.Since(began); d != state.stop {
+					t.Errorf("Run returned after %s, want %s", d, state.stop)
+				}
+				for _, k := range waiting {
+					k.refused(ErrStopped.Error())
+					// A dial that is under way may end first.
+					if d := time.Since(began); d < state.stop || d > state.stop+dialTakes {
+						t.Errorf("a waiting client learned it after %s, want %s", d, state.stop)
+					}
+				}
+				w.comes(never).refused(ErrStopped.Error()).waitedFor(0)
+				w.Forget() // must return
+				synctest.Wait()
+				w.launched(launches)
+				w.noneRuns()
+			})
+		})
+	}
+}
+
+func TestAClientIsToldTheCauseOfItsContext(t *testing.T) {
+	cause := errors.New("the client has left")
+	for _, state := range states {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, Config{Idle: 10 * time.Second})
+			for _, k := range state.into(w) {
+				k.giveUp(cause)
+				if k.refused(cause.Error()); !errors.Is(k.err, cause) {
+					t.Errorf("%s: got %#v", state.name, k.err)
+				}
+			}
+			w.stopRun()
+			<-w.stopped
+			synctest.Wait()
+		})
+	}
+}
