@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,9 @@ type forwardSpec struct {
 	far   string // the rest of ssh's -L: HOST:PORT, or the absolute path of a socket
 	smtp  bool   // its clients speak SMTP
 }
+
+// farHost is resolved over there: a name, or an address (IPv6 in brackets).
+var farHost = regexp.MustCompile(`^([^][/][^][]*|\[[^][]+\])$`)
 
 const specForm = "[BIND:]PORT:TUNNEL:FARHOST:FARPORT"
 
@@ -107,7 +111,7 @@ func parseSpec(v string) (forwardSpec, error) {
 	}
 	s.far = strings.Join(fields[2:], ":")
 	if far == 2 {
-		if fields[2] == "" || fields[2] == "[]" || strings.HasPrefix(fields[2], "/") {
+		if !farHost.MatchString(fields[2]) {
 			return s, errors.New("a FARHOST in " + specForm)
 		}
 		if _, err = parsePort("FARPORT", fields[3]); err != nil {

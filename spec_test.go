@@ -53,6 +53,8 @@ func TestAnUnusableForwardIsRefusedWithWhatIsExpected(t *testing.T) {
 		"25:1025:localhost:smtp":       "FARPORT",
 		"25:1025::25":                  "FARHOST",
 		"25:1025:[]:25":                "FARHOST",
+		"25:1025:a[b]:25":              "FARHOST",
+		"25:1025:[a]b:25":              "FARHOST",
 		"25:1025:/run/far.sock:25":     "FARHOST",
 		"far:25:1025:localhost:25":     "BIND",
 		":25:1025:localhost:25":        "BIND",
@@ -174,7 +176,7 @@ func TestMailPortsSpeakSMTPUnlessToldOtherwise(t *testing.T) {
 func FuzzParseSpec(f *testing.F) {
 	for _, v := range []string{
 		"25:1025:localhost:25", "[::1]:25:/near:/far", "*:25:1025:[2001:db8::1]:25", "localhost:1:2:h:3", "[fe80::1%lo]:1:2:h:3",
-		"", ":::", "[", "]", "[]:1:2:3:4", "1:2:/[a:b]", "+1:2:h:3", "1:2:h:03", "[::ffff:1.2.3.4]:1:2:h:3", "1:/:/", "\xff:1:2:h:3", "[::%]0:1:1:0:1",
+		"", ":::", "[", "]", "[]:1:2:3:4", "1:2:/[a:b]", "+1:2:h:3", "1:2:h:03", "[::ffff:1.2.3.4]:1:2:h:3", "1:/:/", "\xff:1:2:h:3", "[::%]0:1:1:0:1", "1:1:0[]:1",
 	} {
 		f.Add(v)
 	}

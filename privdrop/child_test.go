@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/coverage"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +25,6 @@ const (
 	childVar = "PRIVDROP_TEST_BECOME"
 	twiceVar = "PRIVDROP_TEST_TWICE"
 	fileVar  = "PRIVDROP_TEST_FILE"
-	coverVar = "PRIVDROP_TEST_COVER"
 )
 
 func TestMain(m *testing.M) {
@@ -73,9 +71,6 @@ func child(name string) {
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(r)
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent has looked at us
-	if dir := os.Getenv(coverVar); dir != "" {
-		if err := coverage.WriteCountersDir(dir); err != nil { println("COVER", err.Error()) }
-	}
 }
 
 func (r *report) tryBack() {
@@ -126,8 +121,8 @@ func becoming(t *testing.T, name string, change ...func(*exec.Cmd)) dropped {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), childVar+"="+name, fileVar+"="+secret, coverVar+"="+dir,
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), childVar+"="+name, fileVar+"="+secret, "GOCOVERDIR="+dir, "GORACE=atexit_sleep_ms=0",
 		"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/nowhere/sh")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 0, Gid: 0, Groups: []uint32{0, 4, 6}}}
@@ -181,7 +176,7 @@ func keepCoverage(t *testing.T, dir string) {
 	if to == nil || to.Value.String() == "" {
 		return
 	}
-	files, _ := filepath.Glob(filepath.Join(dir, "*")); println("X", to.Value.String(), strings.Join(files," "))
+	files, _ := filepath.Glob(filepath.Join(dir, "covcounters.*"))
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err == nil {

@@ -244,13 +244,16 @@ func TestIdsThatAreNotThoseSetAreNoticed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, err := range map[string]error{
-		"the ids are not those that were set":  verify(uid+1, gid, groups),
-		"the ids are not those that were set ": verify(uid, gid+1, groups),
-		"the groups are ":                      verify(uid, gid, append(slices.Clone(groups), 65531)),
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{verify(uid+1, gid, groups), "the ids are not those that were set"},
+		{verify(uid, gid+1, groups), "the ids are not those that were set"},
+		{verify(uid, gid, append(slices.Clone(groups), 65531)), "the groups are "},
 	} {
-		if err == nil || !strings.HasPrefix(err.Error(), strings.TrimSpace(name)) {
-			t.Errorf("%v, not: %s", err, name)
+		if c.err == nil || !strings.HasPrefix(c.err.Error(), c.want) {
+			t.Errorf("%v, not: %s", c.err, c.want)
 		}
 	}
 }

@@ -1,0 +1,178 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/rs/zerolog"
+)
+
+func TestLinesAreCleanedAndCut(t *testing.T) {
+	long := strings.Repeat("x", maxLine)
+	for _, test := range []struct {
+		in   string
+		want []string
+	}{
+		{"", nil},
+		{"\n\r\n \t \n\x00\n", nil},
+		{"a\nb\r\nc", []string{"a", "b", "c"}},
+		{"  a b  \r\n", []string{"a b"}},
+		{"red \x1b[31malert\x1b[0m\a\n", []string{"red  [31malert [0m"}},
+		{"over\rwritten\n", []string{"over written"}},
+		{"right\u202eleft\u00a0\n", []string{"right left"}},
+		{"gr\u00fc\u00dfe \U0001f4e7\n", []string{"gr\u00fc\u00dfe \U0001f4e7"}},
+		{"not \xff\xfe utf-8\n", []string{"not ? utf-8"}},
+		{long + "y\nz\n", []string{long, "z"}},
+		{strings.Repeat("x", 10*maxLine+3) + "\nz\n", []string{long, "z"}},
+		{strings.Repeat("x", 10*maxLine+3), []string{long}},
+		{strings.Repeat(" ", maxLine) + "beyond\nz\n", []string{"z"}},
+	} {
+		for name, r := range map[string]io.Reader{
+			"at once":           strings.NewReader(test.in),
+			"byte by byte":      iotest.OneByteReader(strings.NewReader(test.in)),
+			"up to a time-out":  io.MultiReader(strings.NewReader(test.in), iotest.ErrReader(errors.New("i/o timeout"))),
+			"data with the end": iotest.DataErrReader(strings.NewReader(test.in)),
+		} {
+			var got []string
+			readLines(r, func(line string) { got = append(got, line) })
+			if !slices.Equal(got, test.want) {
+				t.Errorf("%.40q %s: got %.60q, want %.60q", test.in, name, got, test.want)
+			}
+		}
+	}
+}
+
+func TestChatterExplainsNoFailure(t *testing.T) {
+	l := &launch{began: time.Now(), answered: make(chan struct{})}
+	lines := []string{"Timeout, server far not responding.",
+		"debug1: client_input_global_request",
+		"Authenticated to far ([192.0.2.1]:22) using \"publickey\".",
+		"Warning: Permanently added 'far' (ED25519) to the list of known hosts.",
+		"Transferred: sent 2440, received 2892 bytes, in 0.2 seconds",
+		"Bytes per second: sent 10.0, received 12.0",
+	}
+	log := new(strings.Builder)
+	New(Config{}).listen(l, strings.NewReader(strings.Join(lines, "\r\n")), zerolog.New(log), nil)
+	if got := l.lastSince(l.began); got != "Timeout, server far not responding" {
+		t.Errorf("remembered %q", got)
+	}
+	if n := strings.Count(log.String(), "ssh says"); n != len(lines) {
+		t.Errorf("%d of %d lines are in the log: %s", n, len(lines), log)
+	}
+}
+
+func TestALineOlderThanTheClientIsNoExplanation(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := &launch{began: time.Now(), answered: make(chan struct{})}
+		if got := l.lastSince(l.began); got != "" {
+			t.Errorf("before any line: %q", got)
+		}
+		time.Sleep(time.Second)
+		l.remember("now")
+		if got := l.lastSince(time.Now()); got != "now" {
+			t.Errorf("at that time: %q", got)
+		}
+		if got := l.lastSince(time.Now().Add(1)); got != "" {
+			t.Errorf("after it: %q", got)
+		}
+	})
+}
+
+func TestOnlyOurNearEndsAreLookedFor(t *testing.T) {
+	tunnel := New(Config{NearEnds: []string{"1025", "/run/user/0/near end.sock"}})
+	for line, want := range map[string]string{
+		"channel_setup_fwd_listener_tcpip: cannot listen to port: 1025":                  "1025",
+		"unix_listener: cannot bind to path /run/user/0/near end.sock: Address in use":   "/run/user/0/near end.sock",
+		"unix_listener: cannot bind to path /run/user/0/near end.sock":                   "/run/user/0/near end.sock",
+		"channel_setup_fwd_listener_tcpip: cannot listen to port: 10250":                 "",
+		"channel_setup_fwd_listener_tcpip: cannot listen to port: 102":                   "",
+		"unix_listener: cannot bind to path /run/user/0/near end.sock.old: No such file": "",
+		"bind [127.0.0.1]:1025: Address already in use":                                  "",
+		"channel 2: open failed: connect failed: cannot listen to port":                  "",
+		"cannot listen to port: ": "",
+		"":                        "",
+	} {
+		if got := tunnel.nearEndIn(line); got != want {
+			t.Errorf("%q: %q, want %q", line, got, want)
+		}
+	}
+}
+
+func TestANearEndThatCannotBeHadStopsTheLaunchUnlessSomebodyIsAnswered(t *testing.T) {
+	const words = "bind [127.0.0.1]:1025: Address already in use\nchannel_setup_fwd_listener_tcpip: cannot listen to port: 1025\n"
+	for _, test := range []struct {
+		name, words string
+		answered    time.Duration
+		want        time.Duration // until the stop; 0: none
+	}{
+		{"nobody is answered", words, never, nearEndTimeout},
+		{"somebody is just too late", words, nearEndTimeout + 1, nearEndTimeout},
+		{"somebody is answered soon", words, nearEndTimeout - 1, 0},
+		{"a forward of the user's own", strings.ReplaceAll(words, "1025", "80"), never, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				l := &launch{began: time.Now(), answered: make(chan struct{})}
+				ctx, stop := context.WithCancelCause(t.Context())
+				defer stop(nil)
+				New(Config{NearEnds: []string{"1025"}}).listen(l, strings.NewReader(test.words), zerolog.Nop(), stop)
+				time.AfterFunc(test.answered, func() { close(l.answered) })
+				began := time.Now()
+				select {
+				case <-ctx.Done():
+				case <-time.After(never + 1):
+				}
+				switch d := time.Since(began); {
+				case test.want == 0 && d <= never:
+					t.Errorf("stopped after %s because of %v", d, context.Cause(ctx))
+				case test.want != 0 && (d != test.want || !errors.As(context.Cause(ctx), new(forwardError))):
+					t.Errorf("stopped after %s because of %v, want after %s", d, context.Cause(ctx), test.want)
+				}
+				time.Sleep(never)
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+func FuzzWhateverSSHSaysLinesAreFitForALogAndAClient(f *testing.F) {
+	for _, seed := range append(rejections, "", "\n", "a\r\nb", "\x1b[2J\x00\xff\u202e", "cannot listen to port: 1025",
+		"cannot bind to path /x: y", "cannot listen to port: :", strings.Repeat("\u00e9", maxLine), strings.Repeat("\xff\n", 3)) {
+		f.Add([]byte(seed))
+	}
+	tunnel := New(Config{NearEnds: []string{"1025", "/x"}})
+	f.Fuzz(func(t *testing.T, said []byte) {
+		var lines []string
+		readLines(strings.NewReader(string(said)), func(line string) { lines = append(lines, line) })
+		if most := strings.Count(string(said), "\n") + 1; len(lines) > most {
+			t.Errorf("%d lines from %d", len(lines), most)
+		}
+		for _, line := range lines {
+			switch {
+			case line == "" || line != strings.TrimSpace(line):
+				t.Errorf("not trimmed: %q", line)
+			case len(line) > maxLine:
+				t.Errorf("%d bytes", len(line))
+			case !utf8.ValidString(line):
+				t.Errorf("not UTF-8: %q", line)
+			case strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }):
+				t.Errorf("not printable: %q", line)
+			}
+			if end := tunnel.nearEndIn(line); end != "" && !slices.Contains(tunnel.cfg.NearEnds, end) {
+				t.Errorf("%q is no near end of ours", end)
+			}
+			rejected(errors.New(line))
+		}
+		tunnel.nearEndIn(string(said))
+		rejected(errors.New(string(said)))
+	})
+}

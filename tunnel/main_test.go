@@ -1,0 +1,248 @@
+package tunnel
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// asFake is the first argument that makes the test binary a fake program. It is
+// an argument, and no variable, so that the environment is only Config.Env.
+const asFake = "be-a-fake"
+
+// fakes are the programs that the test binary can be. Whatever becomes of the
+// tests, none lives for more than a minute.
+var fakes map[string]func(args []string) (exitStatus int)
+
+func init() {
+	fakes = map[string]func([]string) int{
+		"speaker":     speak,
+		"deaf":        beDeaf,
+		"killed":      killMyself,
+		"flooder":     flood,
+		"looker":      look,
+		"grandfather": haveGrandchild,
+		"holder":      hold,
+		"echo":        echo,
+		"parent":      beParent,
+	}
+}
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == asFake {
+		time.AfterFunc(time.Minute, func() { syscall.Exit(99) })
+		// Not os.Exit, with which the race detector takes a second.
+		syscall.Exit(fakes[os.Args[2]](os.Args[3:]))
+	}
+	if err := flag.Set("rapid.nofailfile", "true"); err != nil { // it leaves files
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// fake is the argv of a fake.
+func fake(name string, args ...string) []string {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	if fakes[name] == nil {
+		panic("no fake " + name)
+	}
+	return append([]string{self, asFake, name}, args...)
+}
+
+func say(line string) { fmt.Fprintln(os.Stderr, line) }
+
+// speak says lines and exits with a status, or, if that is no number, stays
+// until it is told to go.
+func speak(args []string) int {
+	for _, line := range args[1:] {
+		say(line)
+	}
+	status, err := strconv.Atoi(args[0])
+	if err != nil {
+		return untilTerm()
+	}
+	return status
+}
+
+// untilTerm ends as ssh -N does: without a word, and with 0.
+func untilTerm() int {
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	<-term
+	return 0
+}
+
+// beDeaf says that it is ready, and then does not listen to TERM.
+func beDeaf([]string) int {
+	signal.Ignore(syscall.SIGTERM)
+	say("deaf")
+	select {}
+}
+
+func killMyself([]string) int {
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {}
+}
+
+// flood says some megabytes without a line's end, with all bytes there are, and
+// then a line.
+func flood([]string) int {
+	all := make([]byte, 0, 255)
+	for b := range 256 {
+		if b != '\n' {
+			all = append(all, byte(b))
+		}
+	}
+	for range 4 << 20 / len(all) {
+		if _, err := os.Stderr.Write(all); err != nil {
+			return 1
+		}
+	}
+	say("\nafter the flood")
+	return 255
+}
+
+// A sight is what a child sees of itself.
+type sight struct {
+	Args, Env           []string
+	Descriptors         map[string]string
+	Pid, Group, Session int
+}
+
+// look writes down what it sees into a file.
+func look(args []string) int {
+	s := sight{Args: os.Args, Env: os.Environ(), Pid: os.Getpid(), Group: syscall.Getpgrp(), Descriptors: descriptors()}
+	s.Session, _ = unix.Getsid(0)
+	out, _ := json.Marshal(s)
+	if err := os.WriteFile(args[0], out, 0o600); err != nil {
+		say(err.Error())
+		return 1
+	}
+	say("seen")
+	return 255
+}
+
+// descriptors are those of this process that are not the Go runtime's.
+func descriptors() map[string]string {
+	all := make(map[string]string)
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range entries {
+		to, err := os.Readlink("/proc/self/fd/" + e.Name())
+		// Gone: it was ReadDir's own.
+		if err == nil && !strings.HasPrefix(to, "anon_inode:[event") {
+			all[e.Name()] = to
+		}
+	}
+	return all
+}
+
+// haveGrandchild starts a process that keeps our stderr open, in our group or in
+// a session of its own, says its pid and goes.
+func haveGrandchild(args []string) int {
+	argv := fake("holder", args[1])
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: args[0] == "stray"}
+	if err := cmd.Start(); err != nil {
+		say(err.Error())
+		return 1
+	}
+	for { // until it listens
+		if c, err := net.Dial("unix", args[1]); err == nil {
+			c.Close()
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	say("the last line of ssh itself")
+	return 255
+}
+
+// hold listens at a Unix socket. Whoever is connected sees its end; who sends
+// something ends it.
+func hold(args []string) int {
+	l, err := net.Listen("unix", args[0])
+	if err != nil {
+		return 1
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return 1
+		}
+		go func() {
+			defer c.Close()
+			if n, _ := c.Read(make([]byte, 1)); n > 0 {
+				syscall.Exit(0)
+			}
+		}()
+	}
+}
+
+// echo is a near end that gives back what it gets, then an end for an end. It
+// stays until it is told to go.
+func echo(args []string) int {
+	l, err := net.Listen(args[0], args[1])
+	if err != nil {
+		say("channel_setup_fwd_listener_tcpip: cannot listen to port: " + args[1])
+		return 255
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	}()
+	return untilTerm()
+}
+
+// beParent runs a tunnel, and keeps it until it is killed.
+func beParent(args []string) int {
+	t := New(Config{Argv: fake("echo", "unix", args[0]), Idle: time.Hour, Log: zerolog.New(os.Stderr)})
+	go t.Run(context.Background())
+	if _, err := t.Dial(context.Background(), "unix", args[0], nil); err != nil {
+		say(err.Error())
+		return 1
+	}
+	fmt.Println("up")
+	select {}
+}
+
+// short is a directory whose name leaves room for a Unix socket's.
+func short(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if len(dir) < 90 {
+		return dir
+	}
+	link := filepath.Join(os.TempDir(), "minimail-"+strconv.Itoa(os.Getpid()))
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(link) })
+	return link
+}

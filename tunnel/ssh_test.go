@@ -1,0 +1,520 @@
+package tunnel
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// soon is when a test gives up waiting for what must happen.
+const soon = 30 * time.Second
+
+// A logBook is a log that can be read while it is written.
+type logBook struct {
+	mu    sync.Mutex
+	lines []string
+	more  chan struct{} // closed at the next line
+}
+
+func (b *logBook) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines = append(b.lines, string(p))
+	if b.more != nil {
+		close(b.more)
+		b.more = nil
+	}
+	return len(p), nil
+}
+
+// find waits for a line with text in it, and returns it.
+func (b *logBook) find(t *testing.T, text string) string {
+	t.Helper()
+	timeout := time.After(soon)
+	for {
+		b.mu.Lock()
+		i := slices.IndexFunc(b.lines, func(l string) bool { return strings.Contains(l, text) })
+		if i >= 0 {
+			defer b.mu.Unlock()
+			return b.lines[i]
+		}
+		if b.more == nil {
+			b.more = make(chan struct{})
+		}
+		more := b.more
+		b.mu.Unlock()
+		select {
+		case <-more:
+		case <-timeout:
+			t.Fatalf("never logged: %s; but: %s", text, b)
+		}
+	}
+}
+
+func (b *logBook) count(text string) (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.lines {
+		if strings.Contains(l, text) {
+			n++
+		}
+	}
+	return n
+}
+
+func (b *logBook) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.lines, "")
+}
+
+// A running is one launch of the real command.
+type running struct {
+	*launch
+	log *logBook
+	err chan error
+}
+
+// command launches cfg.Argv as Run would.
+func command(t *testing.T, cfg Config) *running {
+	t.Helper()
+	r := &running{log: new(logBook), err: make(chan error, 1)}
+	cfg.Log = zerolog.New(r.log)
+	tunnel := New(cfg)
+	ctx, stop := context.WithCancel(context.Background())
+	r.launch = &launch{began: time.Now(), stop: stop, answered: make(chan struct{}), ended: make(chan struct{})}
+	go func() {
+		defer close(r.ended)
+		r.err <- tunnel.ssh(ctx, r.launch)
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-r.ended
+	})
+	return r
+}
+
+// end waits for the end of the command.
+func (r *running) end(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-r.err:
+		return err
+	case <-time.After(soon):
+		t.Fatalf("the command does not end; log: %s", r.log)
+		return nil
+	}
+}
+
+// ends waits for the end of the command and checks its reason.
+func (r *running) ends(t *testing.T, want string) {
+	t.Helper()
+	if err := r.end(t); err == nil || err.Error() != want {
+		t.Errorf("ended because of %v, want %q", err, want)
+	}
+}
+
+// pid is that of the command, once it has been launched.
+func (r *running) pid(t *testing.T) int {
+	t.Helper()
+	var line struct{ Pid int }
+	if err := json.Unmarshal([]byte(r.log.find(t, "launched ssh")), &line); err != nil {
+		t.Fatal(err)
+	}
+	return line.Pid
+}
+
+// isGone fails if there is still a process of that pid.
+func isGone(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, 0); err != syscall.ESRCH {
+		t.Errorf("pid %d is still there: %v", pid, err)
+	}
+}
+
+func TestTheReasonOfAnEndIsSSHsLastLine(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		argv []string
+		want string
+	}{
+		{"with an error", fake("speaker", "255", "something first", "ssh: connect to host far port 22: Connection refused"), "ssh: connect to host far port 22: Connection refused"},
+		{"with success", fake("speaker", "0", "Connection to far closed by remote host."), "Connection to far closed by remote host"},
+		{"after chatter", fake("speaker", "255", "Timeout, server far not responding.", "Transferred: sent 1, received 2 bytes, in 0.1 seconds", "Bytes per second: sent 1.0, received 2.0"), "Timeout, server far not responding"},
+		{"after a rejection", fake("speaker", "255", rejections[1]+"\r", "Disconnected from 192.0.2.1 port 22\r"), rejections[1]},
+		{"with only chatter", fake("speaker", "1", "debug1: nothing to see"), "ssh ended without a word: exit status 1"},
+		{"without a word", fake("speaker", "255"), "ssh ended without a word: exit status 255"},
+		{"without a word, with success", fake("speaker", "0"), "ssh ended without a word"},
+		{"by a signal", fake("killed"), "ssh ended without a word: signal: killed"},
+		{"after a flood", fake("flooder"), "after the flood"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := command(t, Config{Argv: test.argv})
+			r.ends(t, test.want)
+			isGone(t, r.pid(t))
+		})
+	}
+}
+
+func TestAProgramThatCannotBeRunIsNamed(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "no-such-ssh")
+	err := command(t, Config{Argv: []string{missing}}).end(t)
+	if err == nil || !strings.HasPrefix(err.Error(), "cannot run "+missing+": ") || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	err = command(t, Config{Argv: []string{t.TempDir()}}).end(t)
+	if !errors.Is(err, os.ErrPermission) {
+		t.Errorf("a directory: got %v", err)
+	}
+	if rejected(err) {
+		t.Errorf("%v is taken for the host's rejection", err)
+	}
+}
+
+func TestSSHThatIsToldToGoHasNoReason(t *testing.T) {
+	r := command(t, Config{Argv: fake("speaker", "stay", "a word")})
+	r.log.find(t, "a word")
+	pid := r.pid(t)
+	r.stop()
+	if err := r.end(t); err != nil {
+		t.Errorf("got %v", err)
+	}
+	isGone(t, pid)
+	r.log.find(t, "killing ssh")
+}
+
+func TestSSHThatIsDeafToTermIsKilled(t *testing.T) {
+	t.Parallel()
+	r := command(t, Config{Argv: fake("deaf")})
+	r.log.find(t, `"deaf"`)
+	pid := r.pid(t)
+	r.stop()
+	if err := r.end(t); err != nil {
+		t.Errorf("got %v", err)
+	}
+	isGone(t, pid)
+}
+
+// grandchild launches a ssh with a child and returns a connection that ends
+// when that child does.
+func grandchild(t *testing.T, kind string) (*running, net.Conn) {
+	t.Helper()
+	socket := filepath.Join(short(t), "s")
+	r := command(t, Config{Argv: fake("grandfather", kind, socket)})
+	return r, dialSoon(t, "unix", socket)
+}
+
+// dialSoon connects to a program that is just about to listen.
+func dialSoon(t *testing.T, network, address string) net.Conn {
+	t.Helper()
+	for deadline := time.Now().Add(soon); ; time.Sleep(time.Millisecond) {
+		c, err := net.Dial(network, address)
+		if err == nil {
+			t.Cleanup(func() { c.Close() })
+			_ = c.SetDeadline(time.Now().Add(soon))
+			return c
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody listens at %s: %v", address, err)
+		}
+	}
+}
+
+// sees the end of the program at the other side of c.
+func seesEnd(t *testing.T, c net.Conn) {
+	t.Helper()
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the program at the other end lives on: %v", err)
+	}
+}
+
+func TestWhatSSHHasStartedGoesWithIt(t *testing.T) {
+	r, c := grandchild(t, "member")
+	r.ends(t, "the last line of ssh itself")
+	seesEnd(t, c)
+}
+
+func TestAStrayThatKeepsSSHsStderrOpenHoldsNobodyUp(t *testing.T) {
+	r, c := grandchild(t, "stray")
+	r.ends(t, "the last line of ssh itself") // while the stray lives
+	if _, err := c.Write([]byte{1}); err != nil {
+		t.Errorf("the stray was not there any more: %v", err)
+	}
+	seesEnd(t, c)
+}
+
+func TestAFloodOfWordsIsLoggedInPart(t *testing.T) {
+	r := command(t, Config{Argv: append(fake("speaker", "1"), slices.Repeat([]string{"blah"}, 10*maxLines)...)})
+	r.ends(t, "blah")
+	// The lines may come within one second, or a few.
+	if n := r.log.count(`"ssh":"blah"`); n < maxLines || n >= 10*maxLines {
+		t.Errorf("%d of %d lines were logged", n, 10*maxLines)
+	}
+	var last struct{ Lines int }
+	if err := json.Unmarshal([]byte(r.log.find(t, "ssh said more than is logged")), &last); err != nil {
+		t.Fatal(err)
+	}
+	if n := last.Lines + r.log.count(`"ssh":"blah"`); n != 10*maxLines {
+		t.Errorf("%d lines were logged or counted, want %d", n, 10*maxLines)
+	}
+}
+
+func TestANearEndThatSSHCannotListenOnEndsTheLaunch(t *testing.T) {
+	for _, test := range []struct {
+		end   string
+		lines []string
+		want  string
+	}{
+		{"1025", []string{"bind [127.0.0.1]:1025: Address already in use", "channel_setup_fwd_listener_tcpip: cannot listen to port: 1025", "Could not request local forwarding."},
+			"ssh cannot listen on 1025, its near end here: bind [127.0.0.1]:1025: Address already in use"},
+		{"/run/x/near", []string{"unix_listener: cannot bind to path /run/x/near: Address already in use", "Could not request local forwarding."},
+			"ssh cannot listen on /run/x/near, its near end here: unix_listener: cannot bind to path /run/x/near: Address already in use"},
+	} {
+		t.Run(strings.Trim(test.end, "/"), func(t *testing.T) {
+			t.Parallel()
+			r := command(t, Config{Argv: fake("speaker", append([]string{"stay"}, test.lines...)...), NearEnds: []string{"7", test.end}})
+			r.ends(t, test.want)
+			isGone(t, r.pid(t))
+		})
+	}
+}
+
+func TestSSHGetsOnlyWhatItIsGiven(t *testing.T) {
+	t.Setenv("SECRET", "of ours")
+	l, err := net.Listen("tcp", "127.0.0.1:0") // that has to stay ours, too
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	env := []string{"PATH=/bin", "ODD=a=b ü\n"}
+	file := filepath.Join(t.TempDir(), "sight")
+	r := command(t, Config{Argv: fake("looker", file), Env: env})
+	r.ends(t, "seen")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s sight
+	if err := json.Unmarshal(text, &s); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(s.Env, env) {
+		t.Errorf("environment %q, want %q", s.Env, env)
+	}
+	if !slices.Equal(s.Args, fake("looker", file)) {
+		t.Errorf("arguments %q", s.Args)
+	}
+	if len(s.Descriptors) != 3 || s.Descriptors["0"] != os.DevNull || s.Descriptors["1"] != os.DevNull || !strings.HasPrefix(s.Descriptors["2"], "pipe:") {
+		t.Errorf("descriptors %v", s.Descriptors)
+	}
+	ours, _ := unix.Getsid(0)
+	if s.Session != s.Pid || s.Group != s.Pid || s.Session == ours {
+		t.Errorf("pid %d, session %d, group %d; our session is %d", s.Pid, s.Session, s.Group, ours)
+	}
+}
+
+func TestNoEnvironmentMeansOurs(t *testing.T) {
+	t.Setenv("MARK", "ours")
+	file := filepath.Join(t.TempDir(), "sight")
+	command(t, Config{Argv: fake("looker", file)}).ends(t, "seen")
+	text, _ := os.ReadFile(file)
+	if !bytes.Contains(text, []byte(`"MARK=ours"`)) {
+		t.Errorf("got %s", text)
+	}
+}
+
+func TestTheCommandIsLoggedAsOneWouldTypeIt(t *testing.T) {
+	for want, argv := range map[string][]string{
+		`ssh -N -o A=b -- me@far`: {"ssh", "-N", "-o", "A=b", "--", "me@far"},
+		`ssh '' 'a b' '$(x)'`:     {"ssh", "", "a b", "$(x)"},
+		`'it'\''s'`:               {"it's"},
+	} {
+		if got := shellWords(argv); got != want {
+			t.Errorf("%q: got %s, want %s", argv, got, want)
+		}
+	}
+}
+
+// reserved is a port of our own at which nobody listens. Another program that
+// sets SO_REUSEADDR, as Go's listeners do, may.
+func reserved(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Itoa(name.(*unix.SockaddrInet4).Port)
+}
+
+// nearEndFor is an address for a near end of its own.
+func nearEndFor(t *testing.T, network string) string {
+	t.Helper()
+	if network == "unix" {
+		return filepath.Join(short(t), "near")
+	}
+	return net.JoinHostPort("127.0.0.1", reserved(t))
+}
+
+// supervised is a running tunnel with the echo behind it.
+func supervised(t *testing.T, network, address string, cfg Config) *Tunnel {
+	t.Helper()
+	cfg.Argv, cfg.Name = fake("echo", network, address), "far"
+	tunnel := New(cfg)
+	ctx, stop := context.WithCancel(context.Background())
+	go tunnel.Run(ctx)
+	t.Cleanup(func() {
+		stop()
+		<-tunnel.stopped
+	})
+	return tunnel
+}
+
+func TestATunnelIsTransparent(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			address := nearEndFor(t, network)
+			tunnel := supervised(t, network, address, Config{})
+			ctx, cancel := context.WithTimeout(t.Context(), soon)
+			defer cancel()
+			asked := 0
+			c, err := tunnel.Dial(ctx, network, address, func(_ context.Context, c net.Conn) error { asked++; return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			sent := make([]byte, 3<<20+17)
+			_, _ = rand.Read(sent)
+			go func() {
+				// From a file, so that the connection's ReadFrom is used.
+				_, _ = io.Copy(c, bytes.NewReader(sent))
+				_ = c.(interface{ CloseWrite() error }).CloseWrite()
+			}()
+			_ = c.SetReadDeadline(time.Now().Add(soon))
+			got := new(bytes.Buffer)
+			if _, err := io.Copy(got, c); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got.Bytes(), sent) {
+				t.Errorf("sent %d bytes, got %d others", len(sent), got.Len())
+			}
+			if asked != 1 {
+				t.Errorf("asked %d times whether the far end is there", asked)
+			}
+		})
+	}
+}
+
+func TestSSHEndsAfterItsLastClientAndIsLaunchedAgain(t *testing.T) {
+	address := nearEndFor(t, "tcp")
+	log := new(logBook)
+	tunnel := supervised(t, "tcp", address, Config{Log: zerolog.New(log)})
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	for range 3 {
+		c, err := tunnel.Dial(ctx, "tcp", address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		<-c.(*conn).l.ended
+	}
+	for _, event := range []string{"launched ssh", "the tunnel answers", "countdown started", "time's up", "killing ssh", "the tunnel is closed"} {
+		log.find(t, event)
+		if n := log.count(event); n < 3 && event != "the tunnel is closed" {
+			t.Errorf("%q was logged %d times, want 3", event, n)
+		}
+	}
+}
+
+func TestLaunchesLeaveNothingBehind(t *testing.T) {
+	rounds := func() {
+		address := nearEndFor(t, "unix")
+		tunnel := New(Config{Argv: fake("echo", "unix", address)})
+		ctx, stop := context.WithCancel(t.Context())
+		go tunnel.Run(ctx)
+		for range 5 {
+			if c, err := tunnel.Dial(ctx, "unix", address, nil); err != nil {
+				t.Error(err)
+			} else {
+				c.Close()
+				<-c.(*conn).l.ended
+			}
+			os.Remove(address)
+		}
+		stop()
+		<-tunnel.stopped
+		command(t, Config{Argv: []string{address}}).end(t) // that cannot be run
+	}
+	rounds() // what the runtime keeps, it has now
+	goroutines, open := runtime.NumGoroutine(), descriptors()
+	rounds()
+	for deadline := time.Now().Add(soon); runtime.NumGoroutine() > goroutines; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			stacks := make([]byte, 1<<16)
+			t.Fatalf("%d goroutines, before: %d\n%s", runtime.NumGoroutine(), goroutines, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+	if now := descriptors(); len(now) > len(open) {
+		t.Errorf("descriptors %v, before: %v", now, open)
+	}
+}
+
+func TestTheTunnelDoesNotSurviveItsParent(t *testing.T) {
+	if runtime.GOOS != "linux" && runtime.GOOS != "freebsd" {
+		t.Skip("no parent-death signal here")
+	}
+	socket := filepath.Join(short(t), "near")
+	argv := fake("parent", socket)
+	parent := exec.Command(argv[0], argv[1:]...)
+	out, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer parent.Process.Kill()
+	if word, err := bufio.NewReader(out).ReadString('\n'); word != "up\n" {
+		t.Fatalf("the parent says %q, %v", word, err)
+	}
+	c := dialSoon(t, "unix", socket)
+	if err := parent.Process.Kill(); err != nil { // -9
+		t.Fatal(err)
+	}
+	if err := parent.Wait(); err == nil {
+		t.Error("the parent ended well")
+	}
+	seesEnd(t, c)
+}
