@@ -32,7 +32,9 @@ func attend(s settings, log zerolog.Logger, doors []door, say notifier) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	served, failed := open(ctx, s, log, doors, t)
-	warnExposed(s, log)
+	for _, w := range exposedWarnings(s) {
+		log.Warn().Msg(w)
+	}
 	say.say("READY=1", fmt.Sprintf("MAINPID=%d", os.Getpid()), "STATUS="+running(doors))
 
 	var err error
@@ -155,12 +157,6 @@ func exposedWarnings(s settings) []string {
 		}
 	}
 	return all
-}
-
-func warnExposed(s settings, log zerolog.Logger) {
-	for _, w := range exposedWarnings(s) {
-		log.Warn().Msg(w)
-	}
 }
 
 // raiseFileLimit makes the limit of open files as high as we may, and returns

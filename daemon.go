@@ -38,7 +38,7 @@ func start(s settings) error {
 // prepare makes the directories of the default files, and looks whether
 // minimail runs already, so that this is said before anything else.
 func prepare(s settings) error {
-	if _, pid, running, err := held(s.findPidFile()); err == nil && running && pid != 0 {
+	if pid := whoStays(s.findPidFile()); pid != 0 {
 		return alreadyRunning(errRunning{pid})
 	}
 	for _, f := range []string{s.pidFile, s.logFile} {
@@ -49,6 +49,23 @@ func prepare(s settings) error {
 		}
 	}
 	return nil
+}
+
+// afterKill is how long a process that was killed with -9 may take to vanish.
+const afterKill = 500 * time.Millisecond
+
+// whoStays returns the pid in a pid file that is held, or 0 if nobody holds it,
+// or whoever did has just gone.
+func whoStays(path string) int {
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		_, pid, running, err := held(path)
+		if err != nil || !running {
+			return 0
+		}
+		if time.Since(began) > afterKill {
+			return pid
+		}
+	}
 }
 
 // startDaemon returns when the daemon is ready, or has failed.

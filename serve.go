@@ -27,7 +27,7 @@ func serve(s settings, say notifier) error {
 		return alreadyRunning(err)
 	}
 	defer pid.release()
-	doors, err := bind(s.forwards)
+	doors, err := bind(s.forwards, newInherited())
 	if err != nil {
 		return err
 	}
@@ -54,18 +54,25 @@ type door struct {
 	listeners []net.Listener
 }
 
-// bind opens all doors or none.
-func bind(forwards []forwardSpec) ([]door, error) {
-	var doors []door
-	for _, f := range forwards {
-		ls, err := forward.Listen(f.binds, f.port)
+// bind opens all doors or none; those that the service manager has opened are
+// taken over.
+func bind(forwards []forwardSpec, in inherited) (doors []door, err error) {
+	defer func() {
 		if err != nil {
 			closeDoors(doors)
-			return nil, bindError(err)
+		}
+	}()
+	for _, f := range forwards {
+		ls, err := in.take(f)
+		if err == nil && len(ls) == 0 {
+			ls, err = forward.Listen(f.binds, f.port)
+		}
+		if err != nil {
+			return doors, bindError(err)
 		}
 		doors = append(doors, door{f, ls})
 	}
-	return doors, nil
+	return doors, in.left()
 }
 
 func closeDoors(doors []door) {

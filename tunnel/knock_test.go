@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -342,10 +343,10 @@ func TestAReasonFromBeforeTheLaunchIsToldOnlyIfItStillHolds(t *testing.T) {
 func TestAConnectionToTheNextTunnelIsNotALeaseOnTheLast(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, Config{Idle: 10 * time.Second}, life{lasts: time.Second, why: errRefused})
-		dial, slow := w.dial, true
+		var dials atomic.Int32
+		dial := w.dial
 		w.dial = func(ctx context.Context, network, address string) (stream, error) {
-			if slow {
-				slow = false
+			if dials.Add(1) == 1 {
 				time.Sleep(4 * time.Second)
 			}
 			return dial(ctx, network, address)

@@ -45,12 +45,15 @@ func (t *Tunnel) listen(l *launch, r io.Reader, log zerolog.Logger, stop context
 		if chatter.MatchString(line) {
 			return
 		}
-		before := l.lastSince(l.began)
+		why := l.lastSince(l.began)
 		l.remember(line)
 		if end := t.nearEndIn(line); end != "" {
+			if why == "" || !strings.HasSuffix(line, end) {
+				why = line // of a port, the line before says it
+			}
 			time.AfterFunc(nearEndTimeout, func() {
 				if !isClosed(l.answered) {
-					stop(forwardError("ssh cannot listen on " + end + ", its near end here: " + before))
+					stop(forwardError("ssh cannot listen on " + end + ", its near end here: " + why))
 				}
 			})
 		}

@@ -147,7 +147,7 @@ func descriptors() map[string]string {
 	for _, e := range entries {
 		to, err := os.Readlink("/proc/self/fd/" + e.Name())
 		// Gone: it was ReadDir's own.
-		if err == nil && !strings.HasPrefix(to, "anon_inode:[event") {
+		if err == nil && !strings.HasPrefix(to, "anon_inode:[event") && !strings.HasPrefix(to, "/sys/fs/cgroup/") {
 			all[e.Name()] = to
 		}
 	}

@@ -48,6 +48,7 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	// it until ssh has ended (prctl(2), PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	dropAmbient()
 	err = cmd.Start()
 	w.Close()
 	if err != nil {

@@ -79,8 +79,7 @@ func TestATunnelWithoutIdleIsClosedAtOnce(t *testing.T) {
 		w := newWorld(t, Config{})
 		w.comes(never).connected().leaves()
 		last := time.Now()
-		synctest.Wait()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond) // zero may be as long as that
 		w.launched(1).toldAfter(t, last, 0)
 	})
 }
