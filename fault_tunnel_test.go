@@ -246,12 +246,12 @@ func TestFault16SSHIsKilledWhileClientsWait(t *testing.T) {
 
 func TestFault17SSHIsKilledInMidSession(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ name, reply, want string }{
-		{"between replies", "250 done\r\n", "421 "},
-		{"in the middle of a reply", "250-one\r\n", ""},
-		{"in the middle of a line", "250 do", ""},
-		{"after good-bye", "221 bye\r\n", ""},
-		{"within TLS", "\x17\x03\x03\x00\x02\n\n", ""},
+	for _, c := range []struct{ name, reply, want, end string }{
+		{"between replies", "250 done\r\n", "421 ", "tunnel lost"},
+		{"in the middle of a reply", "250-one\r\n", "", "tunnel lost"},
+		{"in the middle of a line", "250 do", "", "tunnel lost"},
+		{"after good-bye", "221 bye\r\n", "", "server closed"},
+		{"within TLS", "\x17\x03\x03\x00\x02\n\n", "", "tunnel lost"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -271,7 +271,7 @@ func TestFault17SSHIsKilledInMidSession(t *testing.T) {
 			if err != nil || !strings.HasPrefix(string(rest), c.want) || (c.want == "") != (len(rest) == 0) {
 				t.Errorf("then the client got %q, %v; want %q and the end", rest, err, c.want)
 			}
-			m.log.wait(t, `client served.*end="tunnel lost"`)
+			m.log.wait(t, `client served.*end="`+c.end+`"`)
 			m.greets(t)
 		})
 	}

@@ -122,16 +122,16 @@ func flags() []cli.Flag {
 	}
 	return []cli.Flag{
 		text(reach, "host", "MINIMAIL_HOST", "", "DEST|[user@]host, or a Host of ssh_config; required"),
-		list(reach, "forward", "MINIMAIL_FORWARD", "SPEC|[BIND:]PORT:TUNNEL:FARHOST:FARPORT, repeatable", "25:1025:localhost:25"),
-		text(reach, "protocol", "MINIMAIL_PROTOCOL", "auto", "NAME|smtp, tcp, or auto: smtp for far port 25, 587, 2525"),
+		list(reach, "forward", "MINIMAIL_FORWARD", "SPEC|[BIND:]PORT:TUNNEL:FARHOST:FARPORT", "25:1025:localhost:25"),
+		text(reach, "protocol", "MINIMAIL_PROTOCOL", "auto", "NAME|smtp, tcp; auto: smtp if FARPORT is a mail port"),
 		text(reach, "ssh", "MINIMAIL_SSH", "ssh", "PROGRAM|the ssh program"),
 		text(reach, "ssh-config", "MINIMAIL_SSH_CONFIG", "", "FILE|ssh's -F file"),
-		list(reach, "ssh-option", "MINIMAIL_SSH_OPTION", "K=V|one more -o for ssh, repeatable"),
+		list(reach, "ssh-option", "MINIMAIL_SSH_OPTION", "K=V|one more -o for ssh"),
 
-		text(long, "idle", "MINIMAIL_IDLE", "10s", "TIME|close the tunnel this long after the last client"),
+		text(long, "idle", "MINIMAIL_IDLE", "10s", "TIME|close the tunnel so long after the last client"),
 		text(long, "jitter", "MINIMAIL_JITTER", "25s", "TIME|plus a random time from 0 to this"),
-		text(long, "wait", "MINIMAIL_WAIT", "25s", "TIME|hold a client this long while the tunnel comes up"),
-		text(long, "drain", "MINIMAIL_DRAIN", "10s", "TIME|when stopped, let clients finish for this long"),
+		text(long, "wait", "MINIMAIL_WAIT", "25s", "TIME|hold a client so long until it can be served"),
+		text(long, "drain", "MINIMAIL_DRAIN", "10s", "TIME|when stopped, let clients finish for so long"),
 		text(long, "max-clients", "MINIMAIL_MAX_CLIENTS", "256", "N|serve so many at a time; the others wait"),
 
 		text(where, "user", "MINIMAIL_USER SUDO_USER", "", "NAME|whom to become once the ports are bound", "u"),
@@ -154,9 +154,9 @@ usage: minimail [OPTIONS] [{{range $i, $c := .VisibleCommands}}{{if $i}} | {{end
 {{$group}}
 {{end}}  {{.}}
 {{end}}
-Each option can be set in the environment or in the settings file as well:
---max-clients is MINIMAIL_MAX_CLIENTS there. Times: 30 is 30s; 1m30s.
-
+Each option can be a setting, in the environment or in the settings file:
+--max-clients is MINIMAIL_MAX_CLIENTS. Times: 30 is 30s; 1m30s. --forward, whose
+default is 25:1025:localhost:25, and --ssh-option may be repeated.
   sudo minimail --host me@host.example.com
   minimail --host me@host.example.com --forward 2525:1025:localhost:25 -X
 `
@@ -172,10 +172,12 @@ func optionLine(f cli.Flag) string {
 	if !doc.TakesValue() {
 		what, usage = "", doc.GetUsage()
 	}
-	if v := doc.GetValue(); v != "" && doc.TakesValue() {
+	if _, list := f.(*cli.StringSliceFlag); list {
+		// its default is told below
+	} else if v := doc.GetValue(); v != "" && doc.TakesValue() {
 		usage += " (" + strings.Trim(v, `"`) + ")"
 	}
-	return fmt.Sprintf("%-25s %s", names+" "+what, usage)
+	return fmt.Sprintf("%-23s %s", names+" "+what, usage)
 }
 
 func versionString() string {

@@ -86,20 +86,25 @@ func (b *bridge) clientToServer() int64 {
 // should be told that the session is over.
 func (b *bridge) serverToClient() (farewell error) {
 	var err error
-	told := true // that the server has said good-bye, or cannot be told any more
+	var r replies
 	if b.smtp {
-		b.down, told, err = copyReplies(b.client, b.server)
+		b.down, err = copyReplies(b.client, b.server, &r)
 	} else {
 		b.down, err = io.Copy(b.client, b.server)
 	}
 	if err == nil && broken(b.server, b.down) {
 		err = syscall.ECONNRESET
 	}
-	// A client that has ended its side first expects nothing else than the end.
-	told = told || b.end() == clientClosed
-	lost := b.lost()
-	if cut := b.cutBecause(); cut != nil && !told {
+	// A client that has ended its side, or has been told good-bye, expects the
+	// end; to anybody else it may mean that the tunnel is gone.
+	expected := r.bye || b.end() == clientClosed
+	tell := b.smtp && !expected && r.between && r.total == b.down
+	if cut := b.cutBecause(); cut != nil && tell {
 		return cut
+	}
+	var lost error
+	if !expected {
+		lost = b.lost()
 	}
 	switch {
 	case err != nil && dead(b.client):
@@ -113,9 +118,9 @@ func (b *bridge) serverToClient() (farewell error) {
 		b.endedBy("server closed")
 	}
 	switch {
-	case !told && lost != nil:
+	case tell && lost != nil:
 		return fmt.Errorf("%w: %w", errLost, lost)
-	case !told:
+	case tell:
 		return errLost
 	case err != nil || lost != nil && !b.smtp:
 		reset(b.client)

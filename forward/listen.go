@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -17,7 +18,7 @@ func Listen(hosts []string, port int) ([]net.Listener, error) {
 	var ls []net.Listener
 	var absent error
 	for _, host := range hosts {
-		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		l, err := new(net.ListenConfig).Listen(context.Background(), network(host), net.JoinHostPort(host, strconv.Itoa(port)))
 		switch {
 		case err == nil:
 			ls = append(ls, l)
@@ -32,6 +33,14 @@ func Listen(hosts []string, port int) ([]net.Listener, error) {
 		return nil, fmt.Errorf("cannot listen: %w", absent)
 	}
 	return ls, nil
+}
+
+// network is of host's family alone: "tcp" would take 0.0.0.0 for both.
+func network(host string) string {
+	if strings.Contains(host, ":") {
+		return "tcp6"
+	}
+	return "tcp4"
 }
 
 // Close closes the listeners that Listen has made.

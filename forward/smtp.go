@@ -131,12 +131,8 @@ const replyBuffer = 2048
 // errLost is what a client is told whose server has gone in mid-session.
 var errLost = errors.New("the connection to the mail server was lost")
 
-// copyReplies copies the server's words to the client. told is false if the
-// server went without having said good-bye, at a point where the client, which
-// has got all of it, can still be told.
-func copyReplies(client, server stream) (n int64, told bool, err error) {
-	var r replies
-	from := io.TeeReader(server, &r)
-	n, err = io.CopyBuffer(struct{ io.Writer }{client}, from, make([]byte, replyBuffer))
-	return n, !r.between || r.bye || n != r.total, err
+// copyReplies copies the server's words to the client, and feeds r with them. A
+// client that has got them all has got r.total.
+func copyReplies(client, server stream, r *replies) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{client}, io.TeeReader(server, r), make([]byte, replyBuffer))
 }

@@ -31,7 +31,7 @@ func TestClientsWaitThroughTheBackOffAndRelaunch(t *testing.T) {
 		w := newWorld(t, Config{Idle: time.Second}, life{ready: never, lasts: 2 * time.Second, why: errRefused})
 		a, b := w.comes(25*time.Second).connected(), w.comes(25*time.Second)
 		b.connected()
-		first, second := w.lives[0], w.launched(2)
+		first, second := w.launches()[0], w.launched(2)
 		within(t, "pause", second.began.Sub(first.ended), time.Second)
 		if waited := second.began.Sub(a.began) + dialTakes; a.waited != waited {
 			t.Errorf("waited %s, want %s", a.waited, waited)
@@ -87,8 +87,9 @@ func TestEveryPauseIsAtLeastAsLongAsTheTableSays(t *testing.T) {
 			w.plan = failing(time.Minute, errRefused)
 			k := w.comes(10 * time.Minute) // which relaunches again and again
 			<-k.done
+			lives := w.launches()
 			for i, seconds := range []int{1, 3, 6, 10, 10, 10} {
-				pause := w.lives[i+1].began.Sub(w.lives[i].ended)
+				pause := lives[i+1].began.Sub(lives[i].ended)
 				within(t, fmt.Sprint("pause ", i), pause, time.Duration(seconds)*time.Second)
 			}
 			synctest.Wait()
@@ -160,9 +161,8 @@ func TestForgetLetsTheNextClientLaunchAndStartsThePausesAnew(t *testing.T) {
 			w.plan = failing(time.Minute, errRefused)
 			k := w.comes(never)
 			time.Sleep(3*time.Minute + 7*time.Second) // in the third pause, of 6 s
-			synctest.Wait()
-			if n := len(w.lives); n != 3 || w.lives[2].ended.IsZero() {
-				t.Fatalf("%d launches", n)
+			if lives := w.launches(); len(lives) != 3 || lives[2].ended.IsZero() {
+				t.Fatalf("%d launches", len(lives))
 			}
 			w.Forget()
 			now := time.Now()
@@ -170,7 +170,7 @@ func TestForgetLetsTheNextClientLaunchAndStartsThePausesAnew(t *testing.T) {
 				t.Errorf("relaunched %s after Forget", s.began.Sub(now))
 			}
 			time.Sleep(2*time.Minute + 2*time.Second)
-			within(t, "pause after Forget", w.launched(5).began.Sub(w.lives[3].ended), time.Second)
+			within(t, "pause after Forget", w.launched(5).began.Sub(w.launches()[3].ended), time.Second)
 			k.giveUp(nil)
 		})
 	})
@@ -207,7 +207,7 @@ func TestAnAnswerStartsThePausesAnew(t *testing.T) {
 						return plan(n)
 					}
 				}(w.plan)
-				for len(w.lives) < 3 {
+				for len(w.launches()) < 3 {
 					k := w.comes(24 * time.Hour)
 					if <-k.done; k.err == nil {
 						defer k.leaves()

@@ -264,8 +264,7 @@ func TestRunStopsSSHAndReturnsWhenItsContextIsDone(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, Config{Idle: 10 * time.Second})
 				waiting := state.into(w)
-				synctest.Wait()
-				launches := len(w.lives)
+				launches := len(w.launches())
 				began := time.Now()
 				w.stopRun()
 				<-w.stopped

@@ -298,6 +298,24 @@ func (w *world) launched(n int) *life {
 	return w.last()
 }
 
+// launches are copies of what has been launched up to now.
+func (w *world) launches() (all []life) {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.lives {
+		all = append(all, *s)
+	}
+	return all
+}
+
+// mostDialing is how many have been dialing at a time.
+func (w *world) mostDialing() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dialed
+}
+
 // noneRuns fails if an ssh is up.
 func (w *world) noneRuns() {
 	w.t.Helper()
