@@ -129,13 +129,6 @@ func (h *host) stop() {
 // processes are sshd's, the listener first.
 func (h *host) processes() []int { return tree(h.sshd.Process.Pid) }
 
-// signal goes to sshd and all its sessions.
-func (h *host) signal(s syscall.Signal) {
-	for _, pid := range h.processes() {
-		_ = syscall.Kill(pid, s)
-	}
-}
-
 // A minimail is one that runs in the foreground.
 type minimail struct {
 	cmd    *exec.Cmd

@@ -371,7 +371,7 @@ func TestTheCommandIsLoggedAsOneWouldTypeIt(t *testing.T) {
 // sets SO_REUSEADDR, as Go's listeners do, may.
 func reserved(t *testing.T) string {
 	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
