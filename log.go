@@ -29,10 +29,8 @@ func newLogger(s settings, w *os.File) zerolog.Logger {
 	return zerolog.New(out).Level(level).With().Timestamp().Logger()
 }
 
-// colour is for terminals, unless somebody objects (no-color.org).
-func colour(w *os.File) bool {
-	return term.IsTerminal(int(w.Fd())) && os.Getenv("NO_COLOR") == ""
-}
+// colour is for terminals; zerolog heeds NO_COLOR (no-color.org) itself.
+func colour(w *os.File) bool { return term.IsTerminal(int(w.Fd())) }
 
 // openLog makes the log our stdout and stderr, so that not even a panic is
 // silent. Called by root, it hands the file over to owner.

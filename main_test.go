@@ -10,7 +10,7 @@ import (
 
 // program is the minimail that the tests run: the real thing, built with the
 // race detector, and counting coverage if scripts/test asks for it by
-// GOCOVERDIR.
+// TEST_COVERDIR.
 var program string
 
 // roles are what else the test binary can be, when TEST_ROLE asks for it.
@@ -44,7 +44,9 @@ func withProgram(f func() int) int {
 	}
 	program = filepath.Join(dir, "minimail")
 	args := []string{"build", "-race", "-o", program}
-	if os.Getenv("GOCOVERDIR") != "" {
+	if dir := os.Getenv("TEST_COVERDIR"); dir != "" {
+		// go test has a GOCOVERDIR of its own, which other users may not enter.
+		os.Setenv("GOCOVERDIR", dir)
 		args = append(args, "-cover", "-coverpkg=./...")
 	}
 	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {

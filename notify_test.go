@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -50,10 +51,20 @@ func TestStartWaitsForReadyAndPassesTheSentenceOn(t *testing.T) {
 func TestStartPassesTheDaemonsErrorAndExitStatusOn(t *testing.T) {
 	for range 20 { // its word and its death come in any order
 		w := watching(t)
-		c := child(t, "sleep", "1000")
+		r, stdout, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("true")
+		cmd.Stdout = stdout
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		stdout.Close()
 		notifier{w.socket()}.say("STATUS=cannot listen", "EXIT_STATUS=4")
-		_ = c.Kill()
-		_, err := w.wait(c)
+		_, _ = io.Copy(io.Discard, r) // until it has ended
+		r.Close()
+		_, err = w.wait(cmd.Process)
 		if err == nil || err.Error() != "cannot listen" || exitCode(err) != 4 {
 			t.Fatalf("got %v, exit status %d", err, exitCode(err))
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -193,5 +194,53 @@ func TestOnlyAProcessOfThisProgramIsAMinimail(t *testing.T) {
 	_ = sleep.Wait()
 	if isMinimail(sleep.Process.Pid) && isDir("/proc/self") {
 		t.Error("nobody is one")
+	}
+}
+
+// TestAFileThatWasRemovedUnderOurHandsIsNotHeld: one takes the lock of the file
+// that another one is just removing.
+func TestAFileThatWasRemovedUnderOurHandsIsNotHeld(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for n := 0; n < 40; {
+				p, err := lockPidFile(path)
+				if errors.As(err, new(errRunning)) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !sameFile(p.lock.File, path) {
+					t.Error("held is a file that is not there")
+					n = 40
+				}
+				p.release()
+				n++
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestAHolderThatIsGoingDoesNotBlockAStart(t *testing.T) {
+	for range 50 { // often it is still there at the first look
+		p, path := lockedPidFile(t)
+		gone := make(chan struct{})
+		go func() { defer close(gone); p.release() }()
+		if pid := whoStays(path); pid != 0 {
+			t.Fatalf("pid %d stays", pid)
+		}
+		<-gone
+	}
+	p, path := lockedPidFile(t)
+	defer p.release()
+	if pid := whoStays(path); pid != os.Getpid() {
+		t.Errorf("pid %d stays, want ours", pid)
+	}
+	if pid := whoStays(filepath.Join(t.TempDir(), "missing")); pid != 0 {
+		t.Errorf("pid %d stays without a file", pid)
 	}
 }

@@ -400,3 +400,49 @@ func TestASilentServerWhoseClientStillListensIsNotCutOff(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 }
+
+// Listeners of package net accept multipath TCP where the kernel has it, and
+// there an end is not the FIN of one TCP connection.
+func TestAnOrderlyEndOfAMultipathClientIsNotTakenForAReset(t *testing.T) {
+	noLeaks(t)
+	end := answering(t, "tcp", func(c stream) {
+		b, err := io.ReadAll(c)
+		_, _ = fmt.Fprintf(c, "%d %v", len(b), err)
+	})
+	reads := make(chan error, 1)
+	serverFirst := answering(t, "tcp", func(c stream) {
+		_, _ = io.WriteString(c, "bye")
+		_ = c.CloseWrite()
+		_, err := io.ReadAll(c)
+		reads <- err
+	})
+	var d net.Dialer
+	d.SetMultipathTCP(true)
+	multipath := func(addr string) *net.TCPConn {
+		c := must(d.Dial("tcp", addr)).(*net.TCPConn)
+		if is, err := c.MultipathTCP(); !is || err != nil {
+			c.Close()
+			t.Skip("no multipath TCP here:", err)
+		}
+		t.Cleanup(func() { c.Close() })
+		_ = c.SetDeadline(time.Now().Add(enough))
+		return c
+	}
+	first, second := serving(t, patient(), end.dial), serving(t, patient(), serverFirst.dial)
+	for range 20 {
+		c := multipath(first.addr)
+		_, _ = io.WriteString(c, "question")
+		_ = c.CloseWrite()
+		if b, err := io.ReadAll(c); err != nil || string(b) != "8 <nil>" {
+			t.Errorf("%q, %v", b, err)
+		}
+		c = multipath(second.addr)
+		if b, err := io.ReadAll(c); err != nil || string(b) != "bye" {
+			t.Errorf("%q, %v", b, err)
+		}
+		c.Close()
+		if err := receive(t, "the server's end", reads); err != nil {
+			t.Errorf("the server read: %v", err)
+		}
+	}
+}

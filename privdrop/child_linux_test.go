@@ -1,9 +1,6 @@
-//go:build linux
-
 package privdrop
 
 import (
-	"bufio"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -95,14 +92,6 @@ func text(err error) string {
 	return err.Error()
 }
 
-// asRoot skips what only root can do.
-func asRoot(t *testing.T) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("only root can give up root: run the tests as root as well")
-	}
-}
-
 // A dropped is a child that has called To and waits to be looked at.
 type dropped struct {
 	report
@@ -152,23 +141,6 @@ func becoming(t *testing.T, name string, change ...func(*exec.Cmd)) dropped {
 		t.Fatalf("the child says nothing: %v", err)
 	}
 	return d
-}
-
-// openDir is a directory that everybody may use.
-func openDir(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	for d, mode := range map[string]os.FileMode{dir: 0o777, filepath.Dir(dir): 0o755} {
-		if err := os.Chmod(d, mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for d := filepath.Dir(dir); d != "/"; d = filepath.Dir(d) {
-		if info, err := os.Stat(d); err != nil || info.Mode()&0o001 == 0 {
-			t.Skipf("%s is closed to the user that the test becomes (%v): set TMPDIR to a place that is not", d, err)
-		}
-	}
-	return dir
 }
 
 // keepCoverage moves a child's counters, which it can only write where
@@ -232,44 +204,4 @@ func (d dropped) are(t *testing.T, uid, gid int, groups []int) {
 			t.Errorf("thread %s: the groups are %v, not %v", th["Pid"], got, groups)
 		}
 	}
-}
-
-func numbers(words []string) (all []int) {
-	for _, s := range words {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			panic(err)
-		}
-		all = append(all, n)
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// table is a file such as /etc/passwd.
-func table(t *testing.T, file string, fields int) (lines [][]string) {
-	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if w := strings.Split(s.Text(), ":"); len(w) == fields {
-			lines = append(lines, w)
-		}
-	}
-	return lines
-}
-
-// groupsOf is what /etc/group has for a user.
-func groupsOf(t *testing.T, name, gid string) []int {
-	t.Helper()
-	words := []string{gid}
-	for _, g := range table(t, "/etc/group", 4) {
-		if slices.Contains(strings.Split(g[3], ","), name) {
-			words = append(words, g[2])
-		}
-	}
-	return numbers(words)
 }

@@ -1,0 +1,244 @@
+package forward
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// servingSMTP is serving, with SMTP's manners.
+func servingSMTP(t *testing.T, f *Forwarder, dial Dial) *run {
+	t.Helper()
+	l := must(net.Listen("tcp", "127.0.0.1:0"))
+	ctx, stop := context.WithCancel(context.Background())
+	r := &run{addr: l.Addr().String(), stop: stop, done: make(chan struct{})}
+	go func() { defer close(r.done); r.err = f.ServeSMTP(ctx, l, dial) }()
+	t.Cleanup(func() {
+		stop()
+		receive(t, "ServeSMTP's return", r.done)
+	})
+	return r
+}
+
+// is421 checks that text is one reply with the code 421 that has why in it.
+func is421(t *testing.T, text, why string) {
+	t.Helper()
+	if !strings.HasPrefix(text, "421 ") || !strings.HasSuffix(text, "\r\n") || strings.Count(text, "\n") != 1 || !strings.Contains(text, why) {
+		t.Errorf("not a 421 with %q: %q", why, text)
+	}
+}
+
+func TestAMailClientThatCannotBeServedIsToldWhyThoughItHasSentSomething(t *testing.T) {
+	noLeaks(t)
+	gate := make(chan struct{})
+	r := servingSMTP(t, patient(), func(context.Context) (net.Conn, error) {
+		<-gate
+		return nil, errors.New("ssh says\r\n250 no\x00 route \u2603")
+	})
+	c := call(t, r.addr)
+	_, _ = io.WriteString(c, "EHLO me\r\n") // unread bytes turn a close into a reset
+	close(gate)
+	b, err := io.ReadAll(c)
+	if err != nil {
+		t.Error(err)
+	}
+	is421(t, string(b), "minimail: ssh says??250 no? route ?")
+}
+
+func TestAFarewellIsNeverLongerThanAReplyMayBe(t *testing.T) {
+	s := reply421(errors.New(strings.Repeat("long ", 1000)))
+	if len(s) != 512 {
+		t.Errorf("%d bytes", len(s))
+	}
+	is421(t, s, "long")
+}
+
+func TestAMailClientThatWaitsWhenWeStopIsToldSo(t *testing.T) {
+	noLeaks(t)
+	dialing, causes := make(chan struct{}), make(chan error, 1)
+	wait := waiting(causes)
+	r := servingSMTP(t, patient(), func(ctx context.Context) (net.Conn, error) { close(dialing); return wait(ctx) })
+	c := call(t, r.addr)
+	receive(t, "the dial", dialing)
+	r.stop()
+	b, _ := io.ReadAll(c)
+	is421(t, string(b), ErrStopping.Error())
+}
+
+func TestAMailClientLearnsOfALostServerBetweenTwoReplies(t *testing.T) {
+	for name, c := range map[string]struct {
+		words string
+		told  bool
+	}{
+		"after the greeting":      {"220 far\r\n", true},
+		"after a reply of lines":  {"220 far\r\n250-far\r\n250 HELP\r\n", true},
+		"after a code alone":      {"220 far\r\n354\r\n", true},
+		"within a reply of lines": {"220 far\r\n250-far\r\n", false},
+		"within a line":           {"220 far\r\n250 O", false},
+		"after good-bye":          {"220 far\r\n221 bye\r\n", false},
+		"after another 421":       {"421 busy\r\n", false},
+		"within TLS":              {"220 far\r\n220 go\r\n\x16\x03\x03\x00\x02ab\n", false},
+		"without a word":          {"", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			end := answering(t, "tcp", func(s stream) { _, _ = io.WriteString(s, c.words) })
+			b, err := io.ReadAll(call(t, servingSMTP(t, patient(), end.dial).addr))
+			if err != nil {
+				t.Error(err)
+			}
+			rest, ok := strings.CutPrefix(string(b), c.words)
+			switch {
+			case !ok:
+				t.Errorf("the server's words became %q", b)
+			case c.told:
+				is421(t, rest, errLost.Error())
+			case rest != "":
+				t.Errorf("%q was added", rest)
+			}
+		})
+	}
+}
+
+func TestAMailSessionGoesThroughUntouched(t *testing.T) {
+	noLeaks(t)
+	mail := noise(30, 1<<20)
+	end := answering(t, "tcp", func(c stream) {
+		_, _ = io.WriteString(c, "220 far\r\n")
+		got := make([]byte, len(mail))
+		if _, err := io.ReadFull(c, got); err != nil || sum(got) != sum(mail) {
+			_, _ = io.WriteString(c, "554 other bytes\r\n")
+			return
+		}
+		_, _ = io.WriteString(c, "250 OK\r\n221 bye\r\n")
+	})
+	c := call(t, servingSMTP(t, patient(), end.dial).addr)
+	lines := bufio.NewReader(c)
+	if s, err := lines.ReadString('\n'); s != "220 far\r\n" {
+		t.Fatalf("%q, %v", s, err)
+	}
+	if err := inChunks(c, mail, rounds(31)); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(lines); err != nil || string(b) != "250 OK\r\n221 bye\r\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+func TestAMailClientThatIsCutOffIsToldThatWeStop(t *testing.T) {
+	noLeaks(t)
+	over := make(chan struct{})
+	end := answering(t, "tcp", func(c stream) {
+		_, _ = io.WriteString(c, "220 far\r\n")
+		<-over
+	})
+	t.Cleanup(func() { close(over) })
+	f := patient()
+	f.DrainTimeout = time.Millisecond
+	r := servingSMTP(t, f, end.dial)
+	lines := bufio.NewReader(call(t, r.addr))
+	if s, err := lines.ReadString('\n'); s != "220 far\r\n" {
+		t.Fatalf("%q, %v", s, err)
+	}
+	r.stop()
+	b, _ := io.ReadAll(lines)
+	is421(t, string(b), ErrStopping.Error())
+}
+
+// A lease is a connection to a far end whose tunnel has ended.
+type lease struct {
+	*net.TCPConn
+	why error
+}
+
+func (l lease) Lost(time.Duration) error { return l.why }
+
+func TestAClientWhoseTunnelIsLostLearnsWhy(t *testing.T) {
+	for _, smtp := range []bool{true, false} {
+		t.Run(fmt.Sprintf("smtp %v", smtp), func(t *testing.T) {
+			noLeaks(t)
+			var log journal
+			end := answering(t, "tcp", func(c stream) { _, _ = io.WriteString(c, "220 far\r\n") })
+			f := patient()
+			f.Log = log.log()
+			f.Gone = func(c net.Conn) bool { _, is := c.(lease); return is }
+			dial := func(ctx context.Context) (net.Conn, error) {
+				c, err := end.dial(ctx)
+				if err != nil {
+					return nil, err
+				}
+				return lease{c.(*net.TCPConn), errors.New("ssh: timeout")}, nil
+			}
+			serve := serving
+			if smtp {
+				serve = func(t testing.TB, f *Forwarder, d Dial) *run { return servingSMTP(t.(*testing.T), f, d) }
+			}
+			b, err := io.ReadAll(call(t, serve(t, f, dial).addr))
+			rest, _ := strings.CutPrefix(string(b), "220 far\r\n")
+			if smtp {
+				is421(t, rest, "lost: ssh: timeout")
+			} else if !isReset(err) {
+				t.Errorf("%q, %v: must not look like a clean end", b, err)
+			}
+			until(t, "the end is in the log", func() bool { return log.has(`"end":"tunnel lost"`) })
+		})
+	}
+}
+
+func TestGreetedWaitsForTheServerAndTakesNoByte(t *testing.T) {
+	noLeaks(t)
+	speak := make(chan struct{})
+	end := answering(t, "tcp", func(c stream) { <-speak; _, _ = io.WriteString(c, "220 far\r\n") })
+	c := must(end.dial(t.Context()))
+	defer c.Close()
+	heard := make(chan error, 1)
+	go func() { heard <- Greeted(t.Context(), c) }()
+	select {
+	case err := <-heard:
+		t.Fatalf("returned %v before the server had spoken", err)
+	default:
+	}
+	close(speak)
+	if err := receive(t, "Greeted's return", heard); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); err != nil || string(b) != "220 far\r\n" {
+		t.Errorf("left are %q, %v", b, err)
+	}
+}
+
+func TestGreetedSaysThatAServerEndedWithoutAWord(t *testing.T) {
+	for name, leave := range map[string]func(net.Conn){"orderly": func(c net.Conn) { c.Close() }, "reset": reset} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			end := answering(t, "tcp", func(c stream) { leave(c) })
+			c := must(end.dial(t.Context()))
+			defer c.Close()
+			if err := Greeted(t.Context(), c); !errors.Is(err, errNoGreeting) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestGreetedEndsWithItsContext(t *testing.T) {
+	noLeaks(t)
+	over := make(chan struct{})
+	end := answering(t, "tcp", func(stream) { <-over })
+	t.Cleanup(func() { close(over) })
+	c := must(end.dial(t.Context()))
+	defer c.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	heard := make(chan error, 1)
+	go func() { heard <- Greeted(ctx, c) }()
+	stop()
+	if err := receive(t, "Greeted's return", heard); err == nil || errors.Is(err, errNoGreeting) {
+		t.Errorf("a silent server: %v", err)
+	}
+}
