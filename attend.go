@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -175,9 +176,13 @@ func raiseFileLimit() (uint64, error) {
 	return uint64(limit.Cur), nil
 }
 
-// filesPerClient: two sockets, and a pipe each way for splice(2). filesOfOurs
-// leaves room for listeners, logs and what ssh's launch needs.
-const filesPerClient, filesOfOurs = 6, 24
+// filesPerClient: two sockets, one to ask for their owner, and a pipe each way
+// for splice(2). filesOfOurs: listeners, logs, what the launch of ssh takes,
+// clients that wait for a place, and the pipes that package net keeps at hand
+// for each processor.
+const filesPerClient = 7
+
+var filesOfOurs = 32 + 4*uint64(runtime.GOMAXPROCS(0))
 
 // affordable is how many clients can be served at a time with so many open
 // files. Clients beyond that would keep those that are served from getting

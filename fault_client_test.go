@@ -167,7 +167,7 @@ func TestFault28MinimailHasFewDescriptors(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	m := h.prepare(t, mailServer(t, nil))
-	m.cmd.Args = append([]string{"prlimit", "--nofile=40", m.cmd.Path}, m.cmd.Args[1:]...)
+	m.cmd.Args = append([]string{"prlimit", "--nofile=60", m.cmd.Path}, m.cmd.Args[1:]...)
 	m.cmd.Path, _ = exec.LookPath("prlimit")
 	m.start(t)
 	crowd(t, m, 40, "fewer clients than --max-clients")

@@ -37,7 +37,7 @@ func failed(t *testing.T, m *minimail, why string, mend func()) {
 	m.refuses(t, why)
 	m.log.wait(t, `the tunnel has ended by itself.*back_off=1\.?\d*s.*why=.*`+why)
 	mend()
-	m.greets(t)
+	m.serves(t)
 }
 
 func TestFault01WrongKey(t *testing.T) {

@@ -50,7 +50,7 @@ func TestFault11ForwardingIsForbidden(t *testing.T) {
 	write(t, h.path("sshd_config"), strings.Replace(read(t, h.path("sshd_config")), "AllowTcpForwarding no", "", 1))
 	h.stop()
 	h.start(t)
-	m.greets(t)
+	m.serves(t)
 }
 
 func TestFault12FarServerSaysNothing(t *testing.T) {
@@ -128,7 +128,7 @@ func TestFault14NearPortIsSomebodyElses(t *testing.T) {
 			if got := spy.stop(); got != "" {
 				t.Errorf("the intruder has read %q", got)
 			}
-			m.greets(t)
+			m.serves(t)
 		})
 	}
 }
@@ -223,7 +223,7 @@ func TestFault15NearPortIsOurLeftOverSSHs(t *testing.T) {
 	m.start(t)
 	m.refuses(t, fmt.Sprintf("ssh cannot listen on %d.*Address already in use", m.near))
 	_ = left.Process.Kill()
-	m.greets(t)
+	m.serves(t)
 }
 
 func TestFault16SSHIsKilledWhileClientsWait(t *testing.T) {
@@ -307,7 +307,7 @@ func TestFault18SSHDIsKilled(t *testing.T) {
 	}
 	m.refuses(t, "Connection refused")
 	h.start(t)
-	m.greets(t)
+	m.serves(t)
 }
 
 func TestFault19SSHDIsFrozen(t *testing.T) {

@@ -271,6 +271,21 @@ func (m *minimail) greets(t *testing.T) {
 	}
 }
 
+// serves fails the test unless a new client is served, now or when those
+// before it have been told 421: a back-off that is on has to pass first.
+func (m *minimail) serves(t *testing.T) {
+	t.Helper()
+	var got string
+	for deadline := time.Now().Add(2 * patience); time.Now().Before(deadline); {
+		if got = m.greeting(t); !strings.HasPrefix(got, "421 ") {
+			break
+		}
+	}
+	if !strings.HasPrefix(got, "220 ") {
+		t.Fatalf("greeting %q, want the far server's 220", got)
+	}
+}
+
 // refuses fails the test unless a new client gets a 421 that matches re.
 func (m *minimail) refuses(t *testing.T, re string) {
 	t.Helper()

@@ -179,7 +179,10 @@ func TestAClientWhoseTunnelIsLostLearnsWhy(t *testing.T) {
 			if smtp {
 				serve = func(t testing.TB, f *Forwarder, d Dial) *run { return servingSMTP(t.(*testing.T), f, d) }
 			}
-			b, err := io.ReadAll(call(t, serve(t, f, dial).addr))
+			dial, open := gated(dial) // a reset at once may fail the connect
+			c := call(t, serve(t, f, dial).addr)
+			open()
+			b, err := io.ReadAll(c)
 			rest, _ := strings.CutPrefix(string(b), "220 far\r\n")
 			if smtp {
 				is421(t, rest, "lost: ssh: timeout")
@@ -217,8 +220,10 @@ func TestGreetedSaysThatAServerEndedWithoutAWord(t *testing.T) {
 	for name, leave := range map[string]func(net.Conn){"orderly": func(c net.Conn) { c.Close() }, "reset": reset} {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
-			end := answering(t, "tcp", func(c stream) { leave(c) })
+			dialed := make(chan struct{}) // a reset at once may fail the connect
+			end := answering(t, "tcp", func(c stream) { <-dialed; leave(c) })
 			c := must(end.dial(t.Context()))
+			close(dialed)
 			defer c.Close()
 			if err := Greeted(t.Context(), c); !errors.Is(err, errNoGreeting) {
 				t.Error(err)

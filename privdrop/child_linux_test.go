@@ -114,7 +114,7 @@ func becoming(t *testing.T, name string, change ...func(*exec.Cmd)) dropped {
 	}
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), childVar+"="+name, fileVar+"="+secret, "GOCOVERDIR="+dir, "GORACE=atexit_sleep_ms=0",
-		"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/nowhere/sh")
+		"HOME=/nowhere", "USER=root", "LOGNAME=root", "SHELL=/nowhere/sh")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 0, Gid: 0, Groups: []uint32{0, 4, 6}}}
 	for _, c := range change {

@@ -1,0 +1,40 @@
+# bash completion for minimail
+_minimail() {
+	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+	COMPREPLY=()
+	case $before in
+	--host)
+		mapfile -t COMPREPLY < <(compgen -W "$(sed -n 's/^[Hh]ost[[:space:]]//p' ~/.ssh/config 2>/dev/null)" -- "$word")
+		;;
+	--user | -u)
+		mapfile -t COMPREPLY < <(compgen -u -- "$word")
+		;;
+	--protocol)
+		mapfile -t COMPREPLY < <(compgen -W "smtp tcp auto" -- "$word")
+		;;
+	--log-format)
+		mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word")
+		;;
+	--ssh)
+		mapfile -t COMPREPLY < <(compgen -c -- "$word")
+		;;
+	--ssh-config | --pid-file | -p | --log-file | -l | --settings)
+		compopt -o filenames 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -f -- "$word")
+		;;
+	--forward | --ssh-option | --idle | --jitter | --wait | --drain | --max-clients) ;;
+	*)
+		case $word in
+		-*)
+			mapfile -t COMPREPLY < <(compgen -W "--host --forward --protocol --ssh --ssh-config --ssh-option
+				--idle --jitter --wait --drain --max-clients --user --pid-file --log-file --log-format
+				--settings --foreground --verbose --help --version -u -p -l -X -v -h -V" -- "$word")
+			;;
+		*)
+			mapfile -t COMPREPLY < <(compgen -W "start stop restart status" -- "$word")
+			;;
+		esac
+		;;
+	esac
+}
+complete -F _minimail minimail
