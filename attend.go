@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/term"
@@ -20,11 +21,11 @@ import (
 
 // attend serves clients until a signal says to stop. The order of the end:
 // the doors are closed, clients at work may finish, then ssh is stopped.
-func attend(s settings, log zerolog.Logger, doors []door, say notifier) error {
+func attend(s settings, log zerolog.Logger, doors []door, say *notifier) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 
-	t := tunnel.New(tunnelConfig(s, log))
+	t := tunnel.New(tunnelConfig(s, log, say))
 	life, end := context.WithCancel(context.Background())
 	defer end()
 	closed := make(chan struct{})
@@ -44,13 +45,16 @@ func attend(s settings, log zerolog.Logger, doors []door, say notifier) error {
 		case sig := <-signals:
 			switch {
 			case sig == syscall.SIGHUP && !hungUp(s):
+				say.say("RELOADING=1")
 				reload(s, log, t)
+				say.say("READY=1", "STATUS="+sentence(t.Status()))
 			case ctx.Err() != nil:
 				log.Warn().Stringer("signal", sig).Msg("second signal: leaving at once")
 				end()
 				return fmt.Errorf("left at once on a second signal (%s)", sig)
 			default:
 				log.Info().Stringer("signal", sig).Msg("stopping; clients at work may finish")
+				say.say("STOPPING=1", "STATUS=stopping; clients at work may finish")
 				stop()
 			}
 		case err = <-failed:
@@ -105,7 +109,7 @@ func open(ctx context.Context, s settings, log zerolog.Logger, doors []door, t *
 	return done, broken
 }
 
-func tunnelConfig(s settings, log zerolog.Logger) tunnel.Config {
+func tunnelConfig(s settings, log zerolog.Logger, say *notifier) tunnel.Config {
 	version, err := askVersion(s.ssh)
 	if err != nil {
 		log.Warn().Err(err).Msg("cannot run ssh; trying again when a client comes")
@@ -118,8 +122,22 @@ func tunnelConfig(s settings, log zerolog.Logger) tunnel.Config {
 		Idle:     s.idle,
 		Jitter:   s.jitter,
 		Trust:    trustOurs(log),
+		Changed:  func(now tunnel.Status) { say.say("STATUS=" + sentence(now)) },
 		Log:      log,
 	}
+}
+
+// sentence is a tunnel's status in a line for `systemctl status`.
+func sentence(now tunnel.Status) string {
+	switch {
+	case now.State == tunnel.BackingOff:
+		return fmt.Sprintf("tunnel down; the next try is in %s: %v", time.Until(now.Until).Round(time.Second), now.Why)
+	case now.State == tunnel.Up && now.Clients == 0:
+		return fmt.Sprintf("tunnel up; closes in %s if nobody comes", time.Until(now.Until).Round(time.Second))
+	case now.Clients > 0:
+		return fmt.Sprintf("tunnel %s; clients: %d", now.State, now.Clients)
+	}
+	return fmt.Sprintf("tunnel %s", now.State)
 }
 
 // running is the sentence of those who start us.

@@ -30,8 +30,9 @@ import (
 func TestTheProgram(t *testing.T) {
 	ssh := fakeProgram(t, "fake-ssh")
 	testscript.Run(t, testscript.Params{
-		Dir:   filepath.Join("testdata", "script"),
-		Setup: func(env *testscript.Env) error { return setUpScript(t, env, ssh) },
+		Dir:         filepath.Join("testdata", "script"),
+		WorkdirRoot: publicDir(t),
+		Setup:       func(env *testscript.Env) error { return setUpScript(t, env, ssh) },
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "root":
@@ -75,8 +76,7 @@ func setUpScript(t *testing.T, env *testscript.Env, ssh string) error {
 	env.Setenv("MINIMAIL_PID_FILE", filepath.Join(env.WorkDir, "m.pid"))
 	env.Setenv("MINIMAIL_LOG_FILE", filepath.Join(env.WorkDir, "spool", "m.log"))
 	env.Setenv("FAKE_SSH_RECORD", filepath.Join(env.WorkDir, "spool", "ssh.txt"))
-	// The race detector's pause at the end of each run would be most of the time.
-	env.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	env.Setenv("GORACE", os.Getenv("GORACE"))
 	env.Setenv("ME", runAs)
 	if os.Geteuid() == 0 {
 		env.Setenv("MINIMAIL_USER", runAs)

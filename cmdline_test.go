@@ -67,7 +67,6 @@ func TestABadValueIsOneLineThatNamesItAndWhatIsExpected(t *testing.T) {
 	} {
 		args := []string{"start", "--settings", os.DevNull, "-p", pid, "-l", log, "--host", "far", "--user", runAs}
 		cmd := exec.Command(program, append(args, strings.Split(c.args, " ")...)...)
-		cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 		var stdout, stderr strings.Builder
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		_ = cmd.Run()
@@ -193,7 +192,6 @@ func TestASettingOnOrOffMustBeOneOrTheOther(t *testing.T) {
 func TestHelpFitsATerminal(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(program, "-h")
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)

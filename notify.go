@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,24 +24,32 @@ import (
 
 // A notifier speaks to the socket that was named when the program began; the
 // name is then no longer in the environment, so ssh does not get it.
-type notifier struct{ socket string }
+type notifier struct {
+	mu     sync.Mutex
+	socket string // "": nobody listens
+}
 
-func newNotifier() notifier {
-	n := notifier{os.Getenv("NOTIFY_SOCKET")}
+func newNotifier() *notifier {
+	n := &notifier{socket: os.Getenv("NOTIFY_SOCKET")}
 	os.Unsetenv("NOTIFY_SOCKET")
 	return n
 }
 
-// say sends variables; nobody may be listening.
-func (n notifier) say(variables ...string) {
+// say sends variables. Nobody may be listening, or not any more: start leaves
+// when we are ready.
+func (n *notifier) say(variables ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if n.socket == "" {
 		return
 	}
 	os.Setenv("NOTIFY_SOCKET", n.socket)
-	_, _ = systemd.SdNotify(true, strings.Join(variables, "\n"))
+	if _, err := systemd.SdNotify(true, strings.Join(variables, "\n")); err != nil {
+		n.socket = ""
+	}
 }
 
-// A watch is start's end: it waits for the daemon's word.
+// A startWatch is start's end: it waits for the daemon's word.
 type startWatch struct {
 	dir  string
 	conn *net.UnixConn

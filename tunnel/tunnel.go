@@ -38,6 +38,9 @@ type Config struct {
 	// a near end is our own ssh; nil trusts everybody. Dial closes a connection
 	// that is not trusted without having sent a byte. It must end when ctx does.
 	Trust func(ctx context.Context, c net.Conn) error
+	// Changed, if not nil, is called whenever State or Clients of the status
+	// have changed. The supervisor waits for its return.
+	Changed func(Status)
 	// Log gets one line per event. The zero Logger discards.
 	Log zerolog.Logger
 }
@@ -46,11 +49,12 @@ type Config struct {
 type Tunnel struct {
 	cfg Config
 
-	leases  chan leaseRequest
-	returns chan *launch // leases given back
-	greeted chan *launch // a launch that answered for the first time
-	forget  chan struct{}
-	stopped chan struct{} // closed when Run has returned
+	leases   chan leaseRequest
+	returns  chan *launch // leases given back
+	greeted  chan *launch // a launch that answered for the first time
+	forget   chan struct{}
+	statuses chan chan<- Status
+	stopped  chan struct{} // closed when Run has returned
 
 	// knocking bounds the connections that are dialed and not yet answered.
 	knocking chan struct{}
@@ -69,12 +73,13 @@ const maxKnocking = 64
 // New returns a tunnel that is down. It does nothing until Run is called.
 func New(cfg Config) *Tunnel {
 	t := &Tunnel{
-		cfg:     cfg,
-		leases:  make(chan leaseRequest),
-		returns: make(chan *launch),
-		greeted: make(chan *launch),
-		forget:  make(chan struct{}),
-		stopped: make(chan struct{}),
+		cfg:      cfg,
+		leases:   make(chan leaseRequest),
+		returns:  make(chan *launch),
+		greeted:  make(chan *launch),
+		forget:   make(chan struct{}),
+		statuses: make(chan chan<- Status),
+		stopped:  make(chan struct{}),
 		// The last place is that of the prober, who keeps it for a while when
 		// the others begin.
 		knocking: make(chan struct{}, maxKnocking-1),
@@ -95,6 +100,7 @@ type launch struct {
 	mu     sync.Mutex
 	line   string // of ssh's words, the last that may explain a failure
 	lineAt time.Time
+	pid    int // of ssh, once it runs
 
 	// Run's own.
 	leases  int
@@ -124,10 +130,21 @@ func (t *Tunnel) Run(ctx context.Context) {
 		now       *launch // nil: there is no ssh
 		ended     <-chan struct{}
 		countdown <-chan time.Time
+		closesAt  time.Time // at the end of the countdown
 		pauses    backOff
+		told      Status
 	)
 	for {
+		if countdown == nil {
+			closesAt = time.Time{}
+		}
+		if s := statusOf(now, closesAt, &pauses); t.cfg.Changed != nil && (s.State != told.State || s.Clients != told.Clients) {
+			told = s
+			t.cfg.Changed(s)
+		}
 		select {
+		case reply := <-t.statuses:
+			reply <- statusOf(now, closesAt, &pauses)
 		case req := <-t.leases:
 			if now == nil && !pauses.on() {
 				now = t.launch()
@@ -151,7 +168,7 @@ func (t *Tunnel) Run(ctx context.Context) {
 			if l == now && l.leases == 0 && !l.closing && !isClosed(l.ended) {
 				d := t.cfg.Idle + upTo(t.cfg.Jitter)
 				t.cfg.Log.Info().Stringer("closes_in", d.Round(time.Millisecond)).Msg("the last client has left: countdown started")
-				countdown = time.After(d)
+				countdown, closesAt = time.After(d), time.Now().Add(d)
 			}
 		case <-countdown:
 			t.cfg.Log.Info().Msg("time's up: closing the tunnel")

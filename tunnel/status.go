@@ -1,0 +1,73 @@
+package tunnel
+
+import "time"
+
+// A State is what the supervisor is at.
+type State string
+
+const (
+	Down       State = "down"        // no ssh; the next client launches one
+	Starting   State = "starting"    // ssh runs, and has not answered yet
+	Up         State = "up"          // ssh has answered
+	Closing    State = "closing"     // ssh was told to go
+	BackingOff State = "backing off" // after a launch that failed
+)
+
+// A Status is a snapshot of the supervisor.
+type Status struct {
+	State State
+	// Since is when ssh was launched; zero if there is none.
+	Since time.Time
+	// PID is ssh's process id; 0 if there is none.
+	PID int
+	// Clients is how many have a lease on ssh, those included that still wait
+	// for its answer.
+	Clients int
+	// Until is when a countdown closes the tunnel, or a back-off ends; zero if
+	// neither is on.
+	Until time.Time
+	// Why is the reason of a back-off; nil if none is on.
+	Why error
+}
+
+// Status asks the supervisor for a snapshot. It returns the zero Status once
+// Run has returned, and must not be called before Run is.
+func (t *Tunnel) Status() Status {
+	reply := make(chan Status, 1)
+	select {
+	case t.statuses <- reply:
+		return <-reply
+	case <-t.stopped:
+		return Status{}
+	}
+}
+
+// statusOf puts Run's locals into a snapshot.
+func statusOf(now *launch, closesAt time.Time, pauses *backOff) Status {
+	switch {
+	case now == nil && pauses.on():
+		return Status{State: BackingOff, Until: pauses.until, Why: pauses.why}
+	case now == nil:
+		return Status{State: Down}
+	}
+	s := Status{State: Starting, Since: now.began, PID: now.process(), Clients: now.leases, Until: closesAt}
+	switch {
+	case now.closing:
+		s.State = Closing
+	case isClosed(now.answered):
+		s.State = Up
+	}
+	return s
+}
+
+func (l *launch) process() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pid
+}
+
+func (l *launch) setProcess(pid int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pid = pid
+}
