@@ -40,8 +40,8 @@ func child(t *testing.T, argv ...string) *os.Process {
 
 func TestStartWaitsForReadyAndPassesTheSentenceOn(t *testing.T) {
 	w := watching(t)
-	notifier{w.socket()}.say("STATUS=not yet") // is no answer
-	notifier{w.socket()}.say("READY=1", "MAINPID=5", "STATUS=it runs: a=b")
+	(&notifier{socket: w.socket()}).say("STATUS=not yet") // is no answer
+	(&notifier{socket: w.socket()}).say("READY=1", "MAINPID=5", "STATUS=it runs: a=b")
 	got, err := w.wait(child(t, "sleep", "1000"))
 	if err != nil || got != "it runs: a=b" {
 		t.Errorf("got %q, %v", got, err)
@@ -61,7 +61,7 @@ func TestStartPassesTheDaemonsErrorAndExitStatusOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		stdout.Close()
-		notifier{w.socket()}.say("STATUS=cannot listen", "EXIT_STATUS=4")
+		(&notifier{socket: w.socket()}).say("STATUS=cannot listen", "EXIT_STATUS=4")
 		_, _ = io.Copy(io.Discard, r) // until it has ended
 		r.Close()
 		_, err = w.wait(cmd.Process)
@@ -107,7 +107,7 @@ func TestTheNameOfTheNotifySocketIsNotPassedOn(t *testing.T) {
 	if k, err := l.Read(buf); err != nil || string(buf[:k]) != "READY=1\nSTATUS=x" {
 		t.Errorf("heard %q, %v", buf[:k], err)
 	}
-	notifier{}.say("READY=1") // nobody listens: no matter
+	new(notifier).say("READY=1") // nobody listens: no matter
 }
 
 func TestASignalToAWaitingStartEndsTheDaemon(t *testing.T) {
