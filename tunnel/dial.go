@@ -157,6 +157,8 @@ func (l *launch) probed(turn chan struct{}) <-chan struct{} {
 // once dials, and returns a connection that has been answered, or how long to
 // wait before the next try.
 func (k *knock) once(ctx context.Context) (stream, time.Duration) {
+	came := k.l.acks.expect()
+	defer came()
 	c, err := k.dial(ctx)
 	if errors.Is(err, errNotTrusted) {
 		return nil, time.Second
@@ -296,6 +298,14 @@ type conn struct {
 	stream
 	l        *launch
 	giveBack func()
+}
+
+// Read has what has come acknowledged: at the end of a session, too, there are
+// several small segments.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.stream.Read(p)
+	c.l.acks.now()
+	return n, err
 }
 
 func (c *conn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.stream, r) }

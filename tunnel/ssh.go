@@ -63,7 +63,14 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 		defer close(heard)
 		t.listen(l, stderr, log, stop)
 	}()
+	gone, followed := make(chan struct{}), make(chan struct{})
+	go func() { // ends when gone is closed
+		defer close(followed)
+		l.acks.follow(cmd.Process.Pid, l.answered, gone)
+	}()
 	err = cmd.Wait()
+	close(gone)
+	<-followed
 	// Whoever is left of the group has lost its ssh.
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	_ = stderr.SetReadDeadline(time.Now().Add(lastWords))

@@ -101,7 +101,7 @@ func command(t *testing.T, cfg Config) *running {
 	cfg.Log = zerolog.New(r.log)
 	tunnel := New(cfg)
 	ctx, stop := context.WithCancel(context.Background())
-	r.launch = &launch{began: time.Now(), stop: stop, answered: make(chan struct{}), ended: make(chan struct{})}
+	r.launch = &launch{began: time.Now(), stop: stop, answered: make(chan struct{}), ended: make(chan struct{}), acks: newAcks()}
 	go func() {
 		defer close(r.ended)
 		r.err <- tunnel.ssh(ctx, r.launch)

@@ -102,6 +102,8 @@ type launch struct {
 	lineAt time.Time
 	pid    int // of ssh, once it runs
 
+	acks *acks // hurries first bytes
+
 	// Run's own.
 	leases  int
 	closing bool
@@ -215,6 +217,7 @@ func (t *Tunnel) launch() *launch {
 		answered: make(chan struct{}),
 		ended:    make(chan struct{}),
 		prober:   make(chan struct{}, 1),
+		acks:     newAcks(),
 	}
 	go func() {
 		defer close(l.ended)
