@@ -22,10 +22,10 @@ import (
 // attend serves clients until a signal says to stop. The order of the end:
 // the doors are closed, clients at work may finish, then ssh is stopped.
 func attend(s settings, log zerolog.Logger, doors []door, say *notifier) error {
+	t := tunnel.New(tunnelConfig(s, log, say)) // before signals are held: it asks ssh something
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 
-	t := tunnel.New(tunnelConfig(s, log, say))
 	life, end := context.WithCancel(context.Background())
 	defer end()
 	closed := make(chan struct{})

@@ -149,8 +149,11 @@ func withSudo(s settings, err error) error {
 	return fmt.Errorf("%w (sudo: %w)", err, syscall.Exec(sudo, append(argv, s.inv.normalised()...), os.Environ()))
 }
 
-// stop ends a running minimail and waits until it is gone.
-func stop(s settings) error {
+// stop is the word.
+func stop(s settings) error { return withSudo(s, stopRunning(s)) }
+
+// stopRunning ends a running minimail and waits until it is gone.
+func stopRunning(s settings) error {
 	path := s.findPidFile()
 	_, _, running, err := held(path)
 	if err != nil {
@@ -216,7 +219,7 @@ func restart(s settings) error {
 	if daemon.WasReborn() {
 		return start(s)
 	}
-	if err := stop(s); err != nil && exitCode(err) != exitNotRunning {
+	if err := stopRunning(s); err != nil && exitCode(err) != exitNotRunning {
 		return withSudo(s, err)
 	}
 	return start(s)

@@ -101,10 +101,10 @@ func TestEveryPauseIsAtLeastAsLongAsTheTableSays(t *testing.T) {
 				w := newWorld(t, Config{})
 				w.plan = failing(time.Second, errors.New(line))
 				for i, minutes := range []int{1, 15, 30, 30, 30} {
-					<-w.comes(never).done
+					<-w.comes(time.Minute).waitedFor(time.Second).done
 					pause := time.Duration(minutes) * time.Minute
 					time.Sleep(pause - 1)
-					<-w.comes(never).done
+					<-w.comes(time.Minute).waitedFor(0).done
 					w.launched(i + 1)
 					time.Sleep(pause/5 + 2)
 				}
@@ -278,6 +278,29 @@ func TestATunnelThatEndsInItsCountdownBacksOff(t *testing.T) {
 		time.Sleep(time.Hour) // the old countdown must not end the new tunnel
 		w.isUp()
 		k.leaves()
+	})
+}
+
+func TestAnEndUnderTheOnlyClientBacksOffThoughTheTunnelMayNotStay(t *testing.T) {
+	// The client gives its lease back at the time at which ssh ends, and with
+	// no idle time the countdown is over at once; whichever comes first.
+	for range 200 {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, Config{}, life{ready: never, lasts: time.Second, why: errRefused})
+			k := w.comes(time.Minute).connected()
+			within(t, "pause", w.launched(2).began.Sub(w.launches()[0].ended), time.Second)
+			k.leaves()
+		})
+	}
+}
+
+func TestALateGreetingOfALaunchThatHasEndedEndsNoBackOff(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, life{ready: never, lasts: time.Second, why: errors.New(rejections[0])})
+		<-w.comes(time.Minute).waitedFor(time.Second).done
+		w.greeted <- w.launched(1).l
+		<-w.comes(time.Minute).waitedFor(0).done
+		w.launched(1)
 	})
 }
 

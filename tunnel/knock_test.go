@@ -97,6 +97,20 @@ func TestWithALaunchThatHasNotAnsweredOneClientTriesAtATime(t *testing.T) {
 	})
 }
 
+func TestWhoWaitsForAnothersTryLearnsOfTheEndAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, life{lasts: 2 * time.Second, why: errors.New(rejections[0])})
+		w.dial = func(ctx context.Context, _, _ string) (stream, error) {
+			time.Sleep(10 * time.Second)
+			return nil, syscall.ETIMEDOUT
+		}
+		tries := w.comes(time.Minute)
+		synctest.Wait()
+		<-w.comes(time.Minute).waitedFor(2 * time.Second).done
+		<-tries.waitedFor(10 * time.Second).done
+	})
+}
+
 func TestAtMost64ClientsAreDialingOrWaitingForAnAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, Config{}, life{ready: time.Second})

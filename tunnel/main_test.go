@@ -155,7 +155,7 @@ func descriptors() map[string]string {
 }
 
 // haveGrandchild starts a process that keeps our stderr open, in our group or in
-// a session of its own, says its pid and goes.
+// a session of its own, and goes, or stays until it has gone.
 func haveGrandchild(args []string) int {
 	argv := fake("holder", args[1])
 	cmd := exec.Command(argv[0], argv[1:]...)
@@ -172,13 +172,20 @@ func haveGrandchild(args []string) int {
 		}
 		time.Sleep(time.Millisecond)
 	}
+	if args[0] == "member that is told" {
+		signal.Ignore(syscall.SIGTERM)
+		_ = cmd.Wait()
+		return 0
+	}
 	say("the last line of ssh itself")
 	return 255
 }
 
-// hold listens at a Unix socket. Whoever is connected sees its end; who sends
-// something ends it.
+// hold listens at a Unix socket. Whoever is connected sees its end, and, if it
+// is told to go, a T before; who sends something ends it.
 func hold(args []string) int {
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
 	l, err := net.Listen("unix", args[0])
 	if err != nil {
 		return 1
@@ -190,6 +197,11 @@ func hold(args []string) int {
 		}
 		go func() {
 			defer c.Close()
+			go func() {
+				<-term
+				_, _ = c.Write([]byte("T"))
+				syscall.Exit(0)
+			}()
 			if n, _ := c.Read(make([]byte, 1)); n > 0 {
 				syscall.Exit(0)
 			}

@@ -254,6 +254,17 @@ func TestWhatSSHHasStartedGoesWithIt(t *testing.T) {
 	seesEnd(t, c)
 }
 
+func TestWhatSSHHasStartedIsToldToGo(t *testing.T) {
+	r, c := grandchild(t, "member that is told")
+	r.stop()
+	if word, err := io.ReadAll(c); string(word) != "T" || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %q, %v", word, err)
+	}
+	if err := r.end(t); err != nil {
+		t.Errorf("ended because of %v", err)
+	}
+}
+
 func TestAStrayThatKeepsSSHsStderrOpenHoldsNobodyUp(t *testing.T) {
 	r, c := grandchild(t, "stray")
 	r.ends(t, "the last line of ssh itself") // while the stray lives

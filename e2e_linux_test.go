@@ -6,15 +6,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestAMailGoesThroughPort25 is the whole path as a user has it: sudo minimail
 // start, a mail client that is pointed at localhost, minimail stop.
 func TestAMailGoesThroughPort25(t *testing.T) {
+	ownNetwork(t)
 	h := newHost(t)
 	mails := make(chan string, 10)
 	far := mailServer(t, func(mail string) { mails <- mail })
@@ -91,6 +95,18 @@ func TestAMailGoesThroughPort25(t *testing.T) {
 	if _, err := os.Stat(pidFile); !os.IsNotExist(err) {
 		t.Errorf("the pid file is still there: %v", err)
 	}
+}
+
+// ownNetwork moves the test, and what it starts and listens on, to a loopback
+// of its own, where nobody else has port 25.
+func ownNetwork(t *testing.T) {
+	t.Helper()
+	needRoot(t)
+	runtime.LockOSThread() // and never unlock it: the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "ip", "link", "set", "lo", "up")
 }
 
 // isNobody reads the ids of all threads of pid back from the kernel.

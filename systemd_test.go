@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestSystemdBootsItWithoutRootAtAnyMoment boots the machine with a real
+// systemd, in a container: what update-rc.d has enabled is there, ssh works
+// within the hardening, as the socket's service and alone.
+func TestSystemdBootsItWithoutRootAtAnyMoment(t *testing.T) {
+	needProgram(t, "systemd-nspawn")
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.install(t)
+		m.setHost(t)
+		// The far port 25 would be our own here: that is the one setting that the
+		// test makes elsewhere, since the file says which units are used.
+		file := read(t, defaultSettings)
+		forward := found(`(?m)^(MINIMAIL_FORWARD=.*)$`, file)[0]
+		write(t, defaultSettings, strings.ReplaceAll(file, forward+"\n", ""))
+		m.run(t, 0, "mkdir", "-p", "/etc/systemd/system/minimail.service.d")
+		const elsewhere = "/etc/systemd/system/minimail.service.d/test.conf"
+		write(t, elsewhere, "[Service]\nEnvironment="+forward+"\n")
+		m.run(t, 0, "sh", "-c", "rm -rf /etc/systemd/system/*.wants /lib/systemd/system/multi-user.target.wants")
+		m.run(t, 0, strings.Fields("update-rc.d minimail defaults 80")...)
+		systemctl := m.boot(t)
+
+		m.sends(t)
+		pid := theService(t)
+		m.isOwners(t, pid)
+		eventually(t, "systemd shows a status", func() bool {
+			return !strings.Contains(systemctl("show", "--property=StatusText", "minimail"), "StatusText=\n")
+		})
+		t.Logf("%s", systemctl("status", "--no-pager", "minimail"))
+		systemctl("reload", "minimail")
+		m.sends(t)
+		if now := theService(t); now != pid {
+			t.Errorf("reload has replaced %d by %d", pid, now)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		m.sends(t) // the socket waits until systemd has started it again
+		m.isOwners(t, theService(t))
+
+		// With ports of its own it binds them itself.
+		systemctl("stop", "minimail.socket", "minimail.service")
+		if c, err := net.Dial("tcp", "127.0.0.1:25"); err == nil {
+			c.Close()
+			t.Error("port 25 still answers")
+		}
+		if err := os.Remove(elsewhere); err != nil {
+			t.Fatal(err)
+		}
+		write(t, defaultSettings, file)
+		systemctl("daemon-reload")
+		systemctl("start", "minimail")
+		m.isOwners(t, theService(t))
+		m.sends(t)
+		if active := systemctl("show", "--property=ActiveState", "minimail.socket"); active != "ActiveState=inactive\n" {
+			t.Errorf("the socket unit: %s", active)
+		}
+		systemctl("stop", "minimail")
+	})
+}
+
+// boot boots a container of the machine's files and network, and returns its
+// systemctl.
+func (m *machine) boot(t *testing.T) func(args ...string) string {
+	t.Helper()
+	tidyCgroups(t)
+	write(t, "/etc/machine-id", "") // it gets one of its own
+	root := filepath.Join(publicDir(t), "container")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("/", root, "", syscall.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	said := new(words)
+	cmd := exec.Command("systemd-nspawn", "--directory", root, "--register=no", "--keep-unit", "--console=pipe",
+		"--resolv-conf=off", "--timezone=off", "--boot", "--", "--unit=multi-user.target", "--show-status=yes")
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	init := 0
+	t.Cleanup(func() {
+		if init != 0 {
+			_ = syscall.Kill(init, syscall.SIGKILL) // and with it the container
+		} else {
+			_ = cmd.Process.Kill()
+		}
+		_ = cmd.Wait()
+		_ = syscall.Unmount(root, syscall.MNT_DETACH)
+		if t.Failed() {
+			t.Logf("systemd-nspawn:\n%s", said)
+		}
+	})
+	eventually(t, "systemd runs in the container:\n"+said.String(), func() bool {
+		for _, pid := range commandsWith("systemd\x00--unit=multi-user.target\x00") {
+			if pid != cmd.Process.Pid {
+				init = pid
+			}
+		}
+		return init != 0
+	})
+	enter := []string{"--target", fmt.Sprint(init), "--mount", "--pid", "--uts", "--ipc", "--root", "--wd=/", "systemctl"}
+	eventually(t, "the boot is over", func() bool {
+		out, _ := exec.Command("nsenter", append(enter, "is-active", "multi-user.target")...).Output()
+		return string(out) == "active\n"
+	})
+	return func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command("nsenter", append(slices.Clip(enter), args...)...).CombinedOutput()
+		if err != nil {
+			why, _ := exec.Command("nsenter", append(slices.Clip(enter), "status", "--no-pager", "minimail.service", "minimail.socket")...).CombinedOutput()
+			t.Fatalf("systemctl %s: %v\n%s\n%s", strings.Join(args, " "), err, out, why)
+		}
+		return string(out)
+	}
+}
+
+// theService is the pid of the minimail that systemd has started.
+func theService(t *testing.T) int {
+	t.Helper()
+	var pids []int
+	eventually(t, "the service runs", func() bool {
+		pids = commandsWith("/usr/bin/minimail\x00-X")
+		return len(pids) == 1
+	})
+	return pids[0]
+}
+
+// tidyCgroups removes, after the test, the control groups that systemd has made.
+func tidyCgroups(t *testing.T) {
+	t.Helper()
+	list := func() []string {
+		return strings.Fields(command(t, "find", "/sys/fs/cgroup", "-depth", "-type", "d"))
+	}
+	before := list()
+	t.Cleanup(func() {
+		eventually(t, "its control groups are gone", func() bool {
+			gone := true
+			for _, d := range list() {
+				gone = (slices.Contains(before, d) || os.Remove(d) == nil) && gone
+			}
+			return gone
+		})
+	})
+}
