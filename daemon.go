@@ -38,7 +38,7 @@ func start(s settings) error {
 // prepare makes the directories of the default files, and looks whether
 // minimail runs already, so that this is said before anything else.
 func prepare(s settings) error {
-	if pid := whoStays(s.findPidFile()); pid != 0 {
+	if pid := whoStays(s.pidFile); pid != 0 {
 		return alreadyRunning(errRunning{pid})
 	}
 	for _, f := range []string{s.pidFile, s.logFile} {
