@@ -104,7 +104,7 @@ func (r *replies) Write(p []byte) (int, error) {
 			r.head[r.n] = c
 		}
 		r.n++
-		r.between = false
+		r.between, r.bye = false, false
 		if c == '\n' {
 			r.endLine()
 		}
