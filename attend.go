@@ -21,7 +21,9 @@ import (
 
 // attend serves clients until a signal says to stop. The order of the end:
 // the doors are closed, clients at work may finish, then ssh is stopped.
-func attend(s settings, log zerolog.Logger, doors []door, say *notifier) error {
+// control, which it closes, is where it tells how it is; it may be nil.
+func attend(s settings, log zerolog.Logger, doors []door, control net.Listener, say *notifier) error {
+	since := time.Now()
 	t := tunnel.New(tunnelConfig(s, log, say)) // before signals are held: it asks ssh something
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
@@ -33,7 +35,14 @@ func attend(s settings, log zerolog.Logger, doors []door, say *notifier) error {
 
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	served, failed := open(ctx, s, log, doors, t)
+	f := newForwarder(s, log)
+	served, failed := open(ctx, s, log, doors, t, f)
+	if control != nil {
+		defer control.Close()
+		go answerControl(control, log, func() report { // ends when control is closed
+			return report{os.Getpid(), since, userName(), s.host, addresses(doors), newTunnelReport(t.Status()), f.Stats()}
+		})
+	}
 	for _, w := range exposedWarnings(s) {
 		log.Warn().Msg(w)
 	}
@@ -69,19 +78,22 @@ func attend(s settings, log zerolog.Logger, doors []door, say *notifier) error {
 	}
 }
 
-// An answer says whether the far end is there; nil takes the tunnel's word.
-type answer func(context.Context, net.Conn) error
-
-// open starts to serve at every door. served is closed when the last client
-// has gone after ctx is done; failed gets the reason if a door breaks.
-func open(ctx context.Context, s settings, log zerolog.Logger, doors []door, t *tunnel.Tunnel) (served <-chan struct{}, failed <-chan error) {
-	f := &forward.Forwarder{
+func newForwarder(s settings, log zerolog.Logger) *forward.Forwarder {
+	return &forward.Forwarder{
 		DialTimeout:  s.wait,
 		DrainTimeout: s.drain,
 		MaxClients:   s.maxClients,
 		Gone:         clientGone,
 		Log:          log,
 	}
+}
+
+// An answer says whether the far end is there; nil takes the tunnel's word.
+type answer func(context.Context, net.Conn) error
+
+// open starts to serve at every door. served is closed when the last client
+// has gone after ctx is done; failed gets the reason if a door breaks.
+func open(ctx context.Context, s settings, log zerolog.Logger, doors []door, t *tunnel.Tunnel, f *forward.Forwarder) (served <-chan struct{}, failed <-chan error) {
 	var serving sync.WaitGroup
 	broken := make(chan error, 1)
 	for _, d := range doors {
@@ -142,13 +154,17 @@ func sentence(now tunnel.Status) string {
 
 // running is the sentence of those who start us.
 func running(doors []door) string {
+	return fmt.Sprintf("minimail runs: pid %d, listening on %s, as user %s", os.Getpid(), strings.Join(addresses(doors), " and "), userName())
+}
+
+func addresses(doors []door) []string {
 	var at []string
 	for _, d := range doors {
 		for _, l := range d.listeners {
 			at = append(at, l.Addr().String())
 		}
 	}
-	return fmt.Sprintf("minimail runs: pid %d, listening on %s, as user %s", os.Getpid(), strings.Join(at, " and "), userName())
+	return at
 }
 
 // reload is for HUP: what may have changed while nobody told us.

@@ -245,11 +245,25 @@ func status(s settings) error {
 	fmt.Printf("Pid in file: %s\nRunning:     %s\n", number, yes[running])
 	switch {
 	case running:
+		how(path)
 		return nil
 	case pid == 0:
 		return cli.Exit("", exitNotRunning)
 	}
 	return cli.Exit("", exitDeadPidFile)
+}
+
+// how prints what a running minimail says of itself.
+func how(pidFile string) {
+	r, err := askControl(pidFile)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		fmt.Println("More:        ask as root, or as the user that it runs as")
+	case err != nil:
+		fmt.Printf("More:        not to be had: %v\n", err)
+	default:
+		r.print(os.Stdout)
+	}
 }
 
 func userName() string {

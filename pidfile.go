@@ -87,6 +87,7 @@ func sameFile(f *os.File, path string) bool {
 // release removes the file. If the user that we have become may not do that,
 // it empties it: an empty pid file means that nothing runs.
 func (p *pidFile) release() {
+	removeSocket(controlSocket(p.path))
 	_ = p.lock.Truncate(0)
 	if sameFile(p.lock.File, p.path) {
 		_ = os.Remove(p.path)

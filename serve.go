@@ -38,6 +38,10 @@ func serve(s settings, say *notifier) error {
 		}
 	}
 	log := newLogger(s, os.Stderr)
+	control, err := listenControl(s.pidFile, who)
+	if err != nil {
+		log.Warn().Err(err).Msg("status will not be able to tell much")
+	}
 	if who != nil {
 		if err := privdrop.To(who.Username); err != nil {
 			return err
@@ -45,7 +49,7 @@ func serve(s settings, say *notifier) error {
 		log.Info().Str("user", who.Username).Int("uid", os.Getuid()).Int("gid", os.Getgid()).Msg("dropped privileges")
 	}
 	limitClients(&s, log)
-	return attend(s, log, doors, say)
+	return attend(s, log, doors, control, say)
 }
 
 // A door is a forward with its bound listeners.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"os"
@@ -62,8 +63,20 @@ func TestSystemdBootsItWithoutRootAtAnyMoment(t *testing.T) {
 		write(t, defaultSettings, file)
 		systemctl("daemon-reload")
 		systemctl("start", "minimail")
-		m.isOwners(t, theService(t))
 		m.sends(t)
+		client, err := net.Dial("tcp", "127.0.0.1:25")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := line(t, bufio.NewReader(client)); !strings.HasPrefix(got, "220 ") {
+			t.Errorf("greeting %q", got)
+		}
+		pids := commandsWith("ssh\x00-N\x00")
+		if len(pids) != 1 {
+			t.Fatalf("processes of ssh: %v", pids)
+		}
+		m.isOwners(t, pids[0]) // and has no capability
+		client.Close()
 		if active := systemctl("show", "--property=ActiveState", "minimail.socket"); active != "ActiveState=inactive\n" {
 			t.Errorf("the socket unit: %s", active)
 		}
@@ -76,7 +89,7 @@ func TestSystemdBootsItWithoutRootAtAnyMoment(t *testing.T) {
 func (m *machine) boot(t *testing.T) func(args ...string) string {
 	t.Helper()
 	tidyCgroups(t)
-	write(t, "/etc/machine-id", "") // it gets one of its own
+	write(t, "/etc/machine-id", "6d696e696d61696c20696e2061207465\n") // another machine
 	root := filepath.Join(publicDir(t), "container")
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)

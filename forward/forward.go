@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -55,6 +56,25 @@ type Forwarder struct {
 
 	once  sync.Once
 	slots chan struct{}
+	stats struct{ waiting, working, served, refused, up, down atomic.Int64 }
+}
+
+// Stats counts clients: those that wait for a connection now, those at work
+// now, and those that were served or turned away so far; and the bytes that
+// those served have sent (up) and got.
+type Stats struct {
+	Waiting   int64 `json:"waiting"`
+	Working   int64 `json:"working"`
+	Served    int64 `json:"served"`
+	Refused   int64 `json:"refused"`
+	BytesUp   int64 `json:"bytes_up"`
+	BytesDown int64 `json:"bytes_down"`
+}
+
+// Stats returns a snapshot. Bytes are counted when a client leaves.
+func (f *Forwarder) Stats() Stats {
+	s := &f.stats
+	return Stats{s.waiting.Load(), s.working.Load(), s.served.Load(), s.refused.Load(), s.up.Load(), s.down.Load()}
 }
 
 // Serve accepts clients from l, which it closes, until ctx is done, and serves
@@ -172,7 +192,9 @@ func (f *Forwarder) serve(ctx context.Context, client net.Conn, s service) {
 	began := time.Now()
 	log := f.Log.With().Stringer("client", client.RemoteAddr()).Logger()
 	log.Debug().Stringer("at", client.LocalAddr()).Msg("client has come")
+	f.stats.waiting.Add(1)
 	server, err := f.dial(ctx, client, s.dial)
+	f.stats.waiting.Add(-1)
 	waited := since(began)
 	if errors.Is(err, ErrClientLeft) {
 		client.Close()
@@ -180,6 +202,7 @@ func (f *Forwarder) serve(ctx context.Context, client net.Conn, s service) {
 		return
 	}
 	if err != nil {
+		f.stats.refused.Add(1)
 		log.Warn().Stringer("waited", waited).Err(err).Msg("client turned away")
 		s.refuse(client, err)
 		return
@@ -187,7 +210,12 @@ func (f *Forwarder) serve(ctx context.Context, client net.Conn, s service) {
 	b := &bridge{client: client.(stream), server: server.(stream), smtp: s.smtp, gone: f.Gone, grace: f.DrainTimeout}
 	stop := context.AfterFunc(ctx, func() { b.cutAfter(f.DrainTimeout, ErrStopping) })
 	defer stop()
+	f.stats.working.Add(1)
 	b.copy()
+	f.stats.working.Add(-1)
+	f.stats.served.Add(1)
+	f.stats.up.Add(b.up)
+	f.stats.down.Add(b.down)
 	log.Info().Stringer("waited", waited).Stringer("lasted", since(began)).
 		Int64("bytes_up", b.up).Int64("bytes_down", b.down).Str("end", b.end()).Msg("client served")
 }

@@ -21,7 +21,8 @@ var (
 type backOff struct {
 	over     <-chan time.Time // when it ends; nil: it is off
 	until    time.Time
-	why      error
+	why      error // of the last failure, even when the pause is over
+	since    time.Time
 	rejected bool
 	door     chan struct{} // closed at its end: clients wait at it
 
@@ -40,7 +41,8 @@ func (b *backOff) failed(why error) time.Duration {
 	d := pauses[min(*n, len(pauses)-1)]
 	d += upTo(d / 5) // so that many machines do not knock in step
 	*n++
-	b.why, b.until, b.over, b.door = why, time.Now().Add(d), time.After(d), make(chan struct{})
+	b.why, b.since = why, time.Now()
+	b.until, b.over, b.door = b.since.Add(d), time.After(d), make(chan struct{})
 	return d
 }
 

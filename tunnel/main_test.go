@@ -161,6 +161,9 @@ func haveGrandchild(args []string) int {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: args[0] == "stray"}
+	if args[0] == "member that is told" {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM) // and stay
+	}
 	if err := cmd.Start(); err != nil {
 		say(err.Error())
 		return 1
@@ -173,7 +176,6 @@ func haveGrandchild(args []string) int {
 		time.Sleep(time.Millisecond)
 	}
 	if args[0] == "member that is told" {
-		signal.Ignore(syscall.SIGTERM)
 		_ = cmd.Wait()
 		return 0
 	}
@@ -181,11 +183,13 @@ func haveGrandchild(args []string) int {
 	return 255
 }
 
-// hold listens at a Unix socket. Whoever is connected sees its end, and, if it
-// is told to go, a T before; who sends something ends it.
+// hold listens at a Unix socket. It greets with an H, and says T and goes away
+// when it is told to. Whoever is connected sees its end; who sends something
+// ends it.
 func hold(args []string) int {
-	term := make(chan os.Signal, 1)
-	signal.Notify(term, syscall.SIGTERM)
+	// Only what it says is of interest, so it need not go itself.
+	told, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
 	l, err := net.Listen("unix", args[0])
 	if err != nil {
 		return 1
@@ -198,10 +202,11 @@ func hold(args []string) int {
 		go func() {
 			defer c.Close()
 			go func() {
-				<-term
+				<-told.Done()
 				_, _ = c.Write([]byte("T"))
-				syscall.Exit(0)
+				c.Close()
 			}()
+			_, _ = c.Write([]byte("H"))
 			if n, _ := c.Read(make([]byte, 1)); n > 0 {
 				syscall.Exit(0)
 			}

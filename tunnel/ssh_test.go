@@ -221,7 +221,11 @@ func grandchild(t *testing.T, kind string) (*running, net.Conn) {
 	t.Helper()
 	socket := filepath.Join(short(t), "s")
 	r := command(t, Config{Argv: fake("grandfather", kind, socket)})
-	return r, dialSoon(t, "unix", socket)
+	c := dialSoon(t, "unix", socket)
+	if _, err := c.Read(make([]byte, 1)); err != nil { // its greeting
+		t.Fatal(err)
+	}
+	return r, c
 }
 
 // dialSoon connects to a program that is just about to listen.

@@ -28,6 +28,10 @@ type Status struct {
 	Until time.Time
 	// Why is the reason of a back-off; nil if none is on.
 	Why error
+	// LastError is why ssh ended by itself the last time, at LastErrorAt; nil
+	// if it never has.
+	LastError   error
+	LastErrorAt time.Time
 }
 
 // Status asks the supervisor for a snapshot. It returns the zero Status once
@@ -44,13 +48,14 @@ func (t *Tunnel) Status() Status {
 
 // statusOf puts Run's locals into a snapshot.
 func statusOf(now *launch, closesAt time.Time, pauses *backOff) Status {
-	switch {
-	case now == nil && pauses.on():
-		return Status{State: BackingOff, Until: pauses.until, Why: pauses.why}
-	case now == nil:
-		return Status{State: Down}
+	s := Status{State: Down, LastError: pauses.why, LastErrorAt: pauses.since}
+	if pauses.on() {
+		s.State, s.Until, s.Why = BackingOff, pauses.until, pauses.why
 	}
-	s := Status{State: Starting, Since: now.began, PID: now.process(), Clients: now.leases, Until: closesAt}
+	if now == nil {
+		return s
+	}
+	s.State, s.Since, s.PID, s.Clients, s.Until = Starting, now.began, now.process(), now.leases, closesAt
 	switch {
 	case now.closing:
 		s.State = Closing
