@@ -76,11 +76,40 @@ func TestSystemdBootsItWithoutRootAtAnyMoment(t *testing.T) {
 			t.Fatalf("processes of ssh: %v", pids)
 		}
 		m.isOwners(t, pids[0]) // and has no capability
-		client.Close()
 		if active := systemctl("show", "--property=ActiveState", "minimail.socket"); active != "ActiveState=inactive\n" {
 			t.Errorf("the socket unit: %s", active)
 		}
-		systemctl("stop", "minimail")
+
+		// TERM is not for ssh: who is at work may finish.
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			systemctl("stop", "minimail")
+		}()
+		eventually(t, "port 25 is closed", func() bool {
+			c, err := net.Dial("tcp", "127.0.0.1:25")
+			if err == nil {
+				c.Close()
+			}
+			return err != nil
+		})
+		fmt.Fprintf(client, "QUIT\r\n")
+		if got := line(t, bufio.NewReader(client)); !strings.HasPrefix(got, "221 ") {
+			t.Errorf("at the end %q, want a good-bye", got)
+		}
+		client.Close()
+		<-stopped
+
+		// Here nothing but systemd's Restart= starts a dead one again.
+		systemctl("start", "minimail")
+		pid = theService(t)
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "another one runs", func() bool {
+			pids := commandsWith("/usr/bin/minimail\x00-X")
+			return len(pids) == 1 && pids[0] != pid
+		})
 	})
 }
 

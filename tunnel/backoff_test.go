@@ -289,6 +289,7 @@ func TestAnEndUnderItsClientsBacksOffThoughTheTunnelMayNotStay(t *testing.T) {
 	for range 300 {
 		bubble(t, func(t *testing.T) {
 			w := newWorld(t, Config{Changed: slow}, life{ready: never, lasts: time.Second, why: errRefused})
+			time.Sleep(time.Second) // it has said that it is down
 			a := w.comes(time.Minute)
 			time.Sleep(995 * time.Millisecond)
 			b := w.comes(time.Minute)

@@ -220,9 +220,13 @@ func (k *knock) dial(ctx context.Context) (stream, error) {
 var errNotTrusted = errors.New("the near end is not trusted")
 
 // notYet is a near end at which nobody listens (ENOENT: its socket is not
-// there), or whose queue is full (EAGAIN, of a Unix socket), as opposed to an
-// error of our own.
+// there), or whose queue is full (EAGAIN, of a Unix socket; else the client's
+// patience ends first), as opposed to an error of our own.
 func notYet(err error) bool {
+	var n net.Error
+	if errors.As(err, &n) && n.Timeout() {
+		return true
+	}
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EAGAIN)
 }
 

@@ -168,9 +168,9 @@ func haveGrandchild(args []string) int {
 		say(err.Error())
 		return 1
 	}
-	for { // until it listens
+	for { // until it listens, and has been connected with by the test, too
 		if c, err := net.Dial("unix", args[1]); err == nil {
-			c.Close()
+			_, _ = io.ReadAll(c)
 			break
 		}
 		time.Sleep(time.Millisecond)
@@ -183,35 +183,39 @@ func haveGrandchild(args []string) int {
 	return 255
 }
 
-// hold listens at a Unix socket. It greets with an H, and says T and goes away
-// when it is told to. Whoever is connected sees its end; who sends something
-// ends it.
+// hold listens at a Unix socket for the one that has started it, whom it lets
+// go when the test has come, too. It greets the test with an H, and says T and
+// goes when it is told to; it also goes when it is sent something. Its end is
+// that of the connection.
 func hold(args []string) int {
-	// Only what it says is of interest, so it need not go itself.
-	told, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
 	l, err := net.Listen("unix", args[0])
 	if err != nil {
 		return 1
 	}
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return 1
-		}
-		go func() {
-			defer c.Close()
-			go func() {
-				<-told.Done()
-				_, _ = c.Write([]byte("T"))
-				c.Close()
-			}()
-			_, _ = c.Write([]byte("H"))
-			if n, _ := c.Read(make([]byte, 1)); n > 0 {
-				syscall.Exit(0)
-			}
-		}()
+	parent, err := l.Accept()
+	if err != nil {
+		return 1
 	}
+	test, err := l.Accept()
+	if err != nil {
+		return 1
+	}
+	_, _ = test.Write([]byte("H"))
+	parent.Close()
+	sent := make(chan struct{})
+	go func() {
+		if n, _ := test.Read(make([]byte, 1)); n > 0 {
+			close(sent)
+		}
+	}()
+	select {
+	case <-told:
+		_, _ = test.Write([]byte("T"))
+	case <-sent:
+	}
+	return 0
 }
 
 // echo is a near end that gives back what it gets, then an end for an end. It
