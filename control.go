@@ -131,7 +131,9 @@ func askControl(pidFile string) (report, error) {
 
 // print writes what people want to know, below App::Daemon's lines.
 func (r report) print(w io.Writer) {
-	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%-12s %s\n", name+":", fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-12s %s\n", name+":", fmt.Sprintf(format, args...))
+	}
 	line("Since", "%s (%s)", r.Since.Local().Format(time.DateTime), ago(r.Since))
 	line("User", "%s", r.User)
 	line("Listening", "%s", strings.Join(r.Listening, ", "))
