@@ -80,9 +80,11 @@ func startDaemon(s settings) error {
 	}
 	d := daemon.Context{Env: append(os.Environ(), "NOTIFY_SOCKET="+watch.socket()), Umask: 0o022}
 	child, err := d.Reborn()
-	if err != nil {
+	if child == nil {
 		return fmt.Errorf("cannot start the daemon: %w", err)
 	}
+	// An error beside a child means that the child was gone before it had been
+	// told all: its own words say more.
 	sentence, err := watch.wait(child)
 	if err == nil {
 		fmt.Println(sentence)
