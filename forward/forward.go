@@ -128,10 +128,7 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 			clients.Go(func() { s.refuse(c, ErrStopping) })
 			continue
 		}
-		clients.Go(func() {
-			defer f.leave()
-			f.serve(ctx, c, s)
-		})
+		clients.Go(func() { f.serve(ctx, c, s, &clients) })
 	}
 }
 
@@ -187,27 +184,35 @@ func (f *Forwarder) leave() {
 	}
 }
 
-// serve is one client's whole visit.
-func (f *Forwarder) serve(ctx context.Context, client net.Conn, s service) {
+// serve is a client's visit until it is at work, or has been turned away; it
+// then leaves its place.
+func (f *Forwarder) serve(ctx context.Context, client net.Conn, s service, clients *sync.WaitGroup) {
 	began := time.Now()
-	log := f.Log.With().Stringer("client", client.RemoteAddr()).Logger()
-	log.Debug().Stringer("at", client.LocalAddr()).Msg("client has come")
 	f.stats.waiting.Add(1)
 	server, err := f.dial(ctx, client, s.dial)
 	f.stats.waiting.Add(-1)
-	waited := since(began)
+	if err == nil {
+		// What waiting takes of stack is not needed any more: a goroutine of
+		// its own is half as large.
+		clients.Go(func() { f.work(ctx, client.(stream), server.(stream), s, began, since(began)) })
+		return
+	}
+	defer f.leave()
+	log := f.Log.With().Stringer("client", client.RemoteAddr()).Stringer("waited", since(began)).Logger()
 	if errors.Is(err, ErrClientLeft) {
 		client.Close()
-		log.Info().Stringer("waited", waited).Msg("client left before it was served")
+		log.Info().Msg("client left before it was served")
 		return
 	}
-	if err != nil {
-		f.stats.refused.Add(1)
-		log.Warn().Stringer("waited", waited).Err(err).Msg("client turned away")
-		s.refuse(client, err)
-		return
-	}
-	b := &bridge{client: client.(stream), server: server.(stream), smtp: s.smtp, gone: f.Gone, grace: f.DrainTimeout}
+	f.stats.refused.Add(1)
+	log.Warn().Err(err).Msg("client turned away")
+	s.refuse(client, err)
+}
+
+// work is the rest of a client's visit.
+func (f *Forwarder) work(ctx context.Context, client, server stream, s service, began time.Time, waited time.Duration) {
+	defer f.leave()
+	b := &bridge{client: client, server: server, smtp: s.smtp, gone: f.Gone, grace: f.DrainTimeout}
 	stop := context.AfterFunc(ctx, func() { b.cutAfter(f.DrainTimeout, ErrStopping) })
 	defer stop()
 	f.stats.working.Add(1)
@@ -216,7 +221,7 @@ func (f *Forwarder) serve(ctx context.Context, client net.Conn, s service) {
 	f.stats.served.Add(1)
 	f.stats.up.Add(b.up)
 	f.stats.down.Add(b.down)
-	log.Info().Stringer("waited", waited).Stringer("lasted", since(began)).
+	f.Log.Info().Stringer("client", client.RemoteAddr()).Stringer("waited", waited).Stringer("lasted", since(began)).
 		Int64("bytes_up", b.up).Int64("bytes_down", b.down).Str("end", b.end()).Msg("client served")
 }
 

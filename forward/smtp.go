@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -131,8 +132,45 @@ const replyBuffer = 2048
 // errLost is what a client is told whose server has gone in mid-session.
 var errLost = errors.New("the connection to the mail server was lost")
 
+// buffers are lent only while there is something to copy: a client that is held
+// for hours needs none.
+var buffers = sync.Pool{New: func() any { return new([replyBuffer]byte) }}
+
 // copyReplies copies the server's words to the client, and feeds r with them. A
 // client that has got them all has got r.total.
-func copyReplies(client, server stream, r *replies) (int64, error) {
-	return io.CopyBuffer(struct{ io.Writer }{client}, io.TeeReader(server, r), make([]byte, replyBuffer))
+func copyReplies(client, server stream, r *replies) (written int64, err error) {
+	for {
+		if err := untilReadable(server); err != nil {
+			return written, err
+		}
+		n, err := copyChunk(client, server, r)
+		written += n
+		if errors.Is(err, io.EOF) {
+			return written, nil
+		}
+		if err != nil {
+			return written, err
+		}
+	}
+}
+
+func copyChunk(client, server stream, r *replies) (int64, error) {
+	buf := buffers.Get().(*[replyBuffer]byte)
+	defer buffers.Put(buf)
+	n, err := server.Read(buf[:])
+	if err != nil {
+		return 0, err
+	}
+	_, _ = r.Write(buf[:n])
+	n, err = client.Write(buf[:n])
+	return int64(n), err
+}
+
+// untilReadable waits until there is something to read from c, or its end.
+func untilReadable(c stream) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(fd uintptr) bool { return polled(int(fd), unix.POLLIN) })
 }

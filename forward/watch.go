@@ -48,8 +48,11 @@ func untilEnd(c stream) bool {
 }
 
 // hungUp looks for the end of a stream without reading up to it.
-func hungUp(fd int) bool {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: pollRDHUP}}
+func hungUp(fd int) bool { return polled(fd, pollRDHUP) }
+
+// polled asks poll(2) whether an event, or the end, is there.
+func polled(fd int, event int16) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: event}}
 	_, err := unix.Poll(fds, 0)
-	return err == nil && fds[0].Revents&(pollRDHUP|unix.POLLERR|unix.POLLHUP) != 0
+	return err == nil && fds[0].Revents&(event|unix.POLLERR|unix.POLLHUP) != 0
 }

@@ -164,17 +164,15 @@ func haveGrandchild(args []string) int {
 	if args[0] == "member that is told" {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM) // and stay
 	}
-	if err := cmd.Start(); err != nil {
+	ready, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
 		say(err.Error())
 		return 1
 	}
-	for { // until it listens, and has been connected with by the test, too
-		if c, err := net.Dial("unix", args[1]); err == nil {
-			_, _ = io.ReadAll(c)
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	_, _ = io.ReadAll(ready)
 	if args[0] == "member that is told" {
 		_ = cmd.Wait()
 		return 0
@@ -183,18 +181,14 @@ func haveGrandchild(args []string) int {
 	return 255
 }
 
-// hold listens at a Unix socket for the one that has started it, whom it lets
-// go when the test has come, too. It greets the test with an H, and says T and
-// goes when it is told to; it also goes when it is sent something. Its end is
-// that of the connection.
+// hold waits at a Unix socket for the test, greets it with an H, and then lets
+// the one go that has started it, by closing standard output. It says T and goes
+// when it is told to; it also goes when it is sent something. Its end is that of
+// the connection.
 func hold(args []string) int {
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGTERM)
 	l, err := net.Listen("unix", args[0])
-	if err != nil {
-		return 1
-	}
-	parent, err := l.Accept()
 	if err != nil {
 		return 1
 	}
@@ -203,7 +197,7 @@ func hold(args []string) int {
 		return 1
 	}
 	_, _ = test.Write([]byte("H"))
-	parent.Close()
+	os.Stdout.Close()
 	sent := make(chan struct{})
 	go func() {
 		if n, _ := test.Read(make([]byte, 1)); n > 0 {

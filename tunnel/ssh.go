@@ -19,6 +19,9 @@ const (
 	// gone. Usually the end is there at once; a stray descendant of ssh that
 	// keeps the other end of the pipe open must not hold us up.
 	lastWords = 100 * time.Millisecond
+	// recent is how old a line may be to explain the end of a tunnel that has
+	// worked.
+	recent = 10 * time.Second
 )
 
 // ssh runs the command until it has ended and been reaped. It returns nil if
@@ -81,8 +84,12 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 // whyEnded is nil if ssh was told to go by Run. ssh's exit status says next to
 // nothing (255 for all errors, 0 after TERM), so its last line comes first.
 func (t *Tunnel) whyEnded(ctx context.Context, l *launch, err error) error {
+	since := l.began
+	if isClosed(l.answered) {
+		since = time.Now().Add(-recent)
+	}
 	var broken forwardError
-	switch line := l.lastSince(l.began); {
+	switch line := l.lastSince(since); {
 	case errors.As(context.Cause(ctx), &broken):
 		return broken
 	case ctx.Err() != nil:

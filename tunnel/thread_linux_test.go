@@ -1,58 +1,66 @@
 package tunnel
 
 import (
-	"os"
-	"path/filepath"
+	"context"
 	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 )
 
-// The kernel ends ssh when the thread that has started it ends. Here all
-// threads end that Go may give to goroutines; ssh's must not be one of them.
-func TestSSHOutlivesEveryThreadThatIsNotItsOwn(t *testing.T) {
-	socket := filepath.Join(short(t), "near")
-	r := command(t, Config{Argv: fake("echo", "unix", socket)})
-	dialSoon(t, "unix", socket)
-	threads := func() int {
-		all, _ := os.ReadDir("/proc/self/task")
-		return len(all)
+// A wanderer writes a log that makes a goroutine without a thread of its own
+// move to another, when it says that ssh has been launched.
+type wanderer struct{ threads map[int]bool }
+
+func (w *wanderer) Write(p []byte) (int, error) {
+	if !strings.Contains(string(p), "launched ssh") {
+		return len(p), nil
 	}
-	before := threads()
-	const more = 50
-	var held, ended sync.WaitGroup
-	held.Add(more)
-	leave := make(chan struct{})
-	for range more {
-		ended.Go(func() {
-			runtime.LockOSThread() // for good: the thread ends with the goroutine
-			held.Done()
-			<-leave
+	// When it comes back from the kernel, others have all the processors, and
+	// whichever thread is free first goes on with it.
+	var done atomic.Bool
+	var others sync.WaitGroup
+	for range 2 * runtime.GOMAXPROCS(0) {
+		others.Go(func() {
+			for !done.Load() {
+			}
 		})
 	}
-	held.Wait() // each on a thread of its own
-	most := threads()
-	close(leave)
-	ended.Wait()
-	for deadline := time.Now().Add(soon); threads() > max(before, most-more/2); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d threads, before: %d, at most: %d", threads(), before, most)
+	for range 50 {
+		w.threads[unix.Gettid()] = true
+		if len(w.threads) > 1 {
+			break
 		}
+		_ = unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
 	}
-	for range 200 { // while it would end
-		c := dialSoon(t, "unix", socket)
-		if _, err := c.Write([]byte{1}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Read(make([]byte, 1)); err != nil {
-			t.Fatalf("ssh has gone with a thread: %v", err)
-		}
-		c.Close()
-	}
+	done.Store(true)
+	others.Wait()
+	return len(p), nil
+}
+
+// The kernel ends ssh when the thread that has started it ends, so nobody else
+// may have that thread as long as ssh lives.
+func TestTheThreadThatHasStartedSSHIsKept(t *testing.T) {
+	w := &wanderer{threads: make(map[int]bool)}
+	tunnel := New(Config{Argv: fake("speaker", "1", "word"), Log: zerolog.New(w)})
+	done := make(chan error, 1)
+	go func() {
+		done <- tunnel.ssh(context.Background(), &launch{began: time.Now(), answered: make(chan struct{}), acks: newAcks()})
+	}()
 	select {
-	case err := <-r.err:
-		t.Errorf("ended because of %v", err)
-	default:
+	case err := <-done:
+		if err == nil || err.Error() != "word" {
+			t.Errorf("ended because of %v", err)
+		}
+	case <-time.After(soon):
+		t.Fatal("the command does not end")
+	}
+	if len(w.threads) != 1 {
+		t.Errorf("what runs ssh has been on %d threads, want 1", len(w.threads))
 	}
 }

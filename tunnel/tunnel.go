@@ -28,7 +28,8 @@ type Config struct {
 	// Name is how errors and the log call the far end: the --host.
 	Name string
 	// NearEnds are the local ends of Argv's forwards: ports, or the paths of
-	// Unix sockets. A launch that cannot listen on one of them has failed.
+	// Unix sockets. A launch that cannot listen on one of them has failed,
+	// unless it has answered a client at another one.
 	NearEnds []string
 	// Idle is how long the tunnel stays after its last client has left, and
 	// Jitter the bound of a random addition that is drawn afresh each time.
