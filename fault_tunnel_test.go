@@ -90,18 +90,23 @@ func TestFault14NearPortIsSomebodyElses(t *testing.T) {
 		hosts  []string
 		during bool // the login
 		served bool
+		deaf   bool // it does not accept
 	}{
-		"both families, before":    {[]string{"127.0.0.1", "::1"}, false, false},
-		"IPv4, before":             {[]string{"127.0.0.1"}, false, true},
-		"IPv6, before":             {[]string{"::1"}, false, true},
-		"both families, meanwhile": {[]string{"127.0.0.1", "::1"}, true, false},
-		"IPv4, meanwhile":          {[]string{"127.0.0.1"}, true, true},
+		"both families, before":    {[]string{"127.0.0.1", "::1"}, false, false, false},
+		"IPv4, before":             {[]string{"127.0.0.1"}, false, true, false},
+		"IPv6, before":             {[]string{"::1"}, false, true, false},
+		"both families, meanwhile": {[]string{"127.0.0.1", "::1"}, true, false, false},
+		"IPv4, deaf":               {[]string{"127.0.0.1"}, false, true, true},
+		"IPv4, meanwhile":          {[]string{"127.0.0.1"}, true, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
 			m := h.prepare(t, mailServer(t, nil), "--wait", "6s")
 			spy := intrude(t, m.near, c.hosts)
+			if c.deaf {
+				spy.cmd.Env = append(os.Environ(), "TEST_ROLE=deaf spy")
+			}
 			if c.during {
 				h.configure(t, h.slowly())
 			} else {
@@ -174,7 +179,16 @@ func (s *spy) stop() string {
 	return s.cmd.Stdout.(*words).String()
 }
 
-func init() { roles["spy"] = spyOn }
+func init() {
+	roles["spy"] = spyOn
+	roles["deaf spy"] = func(args []string) int {
+		if _, err := net.Listen("tcp", net.JoinHostPort(args[1], args[0])); err != nil {
+			return 1
+		}
+		fmt.Fprintln(os.Stderr, "listening")
+		select {}
+	}
+}
 
 // spyOn listens on a port of hosts, as hard as it can, and prints what it is
 // sent.

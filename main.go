@@ -91,6 +91,7 @@ func commands(inv *invocation) []*cli.Command {
 		word("stop", "stop it; clients at work may finish", stop),
 		word("restart", "stop it if it runs, then start it", restart),
 		word("status", "say whether it runs; exit 0: yes, 1: it died, 3: no", status),
+		word("check", "try all that mail needs; exit 0: well, 1: warnings, 2: not", check),
 	}
 }
 
@@ -141,24 +142,23 @@ func flags() []cli.Flag {
 		text(where, "settings", "MINIMAIL_SETTINGS", defaultSettings, "FILE|file of NAME=value lines"),
 		flag(where, "foreground", "", "stay in the foreground, log to stderr", "X"),
 		flag(where, "verbose", "MINIMAIL_VERBOSE", "log more", "v"),
+		flag(where, "json", "", "check: answer in JSON"),
+		flag(where, "nagios", "", "check: answer in a line, as a Nagios plugin"),
 	}
 }
 
 // helpTemplate fits a terminal of 80 by 40.
 const helpTemplate = `minimail: {{.Usage}}
-
-usage: minimail [OPTIONS] [{{range $i, $c := .VisibleCommands}}{{if $i}} | {{end}}{{$c.Name}}{{end}}]
-{{range .VisibleCommands}}
+usage: minimail [OPTIONS] [{{range $i, $c := .VisibleCommands}}{{if $i}} | {{end}}{{$c.Name}}{{end}}]{{range .VisibleCommands}}
   {{printf "%-9s" .Name}} {{.Usage}}{{end}}
 {{$group := ""}}{{range .VisibleFlags}}{{if ne .GetCategory $group}}{{$group = .GetCategory}}
 {{$group}}
 {{end}}  {{.}}
 {{end}}
-Each option can be a setting, in the environment or in the settings file:
+Most options can be settings, in the environment or in the settings file:
 --max-clients is MINIMAIL_MAX_CLIENTS. Times: 30 is 30s; 1m30s. --forward, whose
 default is 25:1025:localhost:25, and --ssh-option may be repeated.
   sudo minimail --host me@host.example.com
-  minimail --host me@host.example.com --forward 2525:1025:localhost:25 -X
 `
 
 // optionLine is an option's line in the help.

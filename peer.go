@@ -17,9 +17,10 @@ import (
 // A peer is the other end of a connection within this machine. If no process
 // holds it, it is either not accepted yet or closed.
 type peer struct {
-	uid    uint32
-	held   bool
-	closed bool
+	uid     uint32
+	held    bool
+	listens bool // it is not a connection at all
+	closed  bool
 }
 
 // trustOurs returns tunnel's Trust: the near end must belong to a process of
@@ -48,15 +49,15 @@ func trustOurs(log zerolog.Logger) func(context.Context, net.Conn) error {
 	}
 }
 
-// acceptTimeout is how long the near end's process may take to accept a
-// connection. ssh does so at once.
+// acceptTimeout is how long a connection may wait for a process to accept it if
+// it is not known whose business that is.
 const acceptTimeout = time.Second
 
-// holder waits until a process has accepted c, and returns its user.
+// holder waits until a process has accepted c, and returns its user. It does
+// not wait for a listener of somebody else's. ssh may take its time: it cannot
+// accept while it has no descriptors left.
 func holder(ctx context.Context, c net.Conn) (uint32, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, acceptTimeout, errors.New("nobody accepts connections there"))
-	defer cancel()
-	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
+	for began, pause := time.Now(), 50*time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		p, err := peerOf(c)
 		switch {
 		case p.held:
@@ -65,6 +66,13 @@ func holder(ctx context.Context, c net.Conn) (uint32, error) {
 			return 0, errNotHeld
 		case err != nil:
 			return 0, err
+		}
+		l, err := listenerOf(c)
+		switch known := err == nil && l.listens; {
+		case known && int(l.uid) != os.Getuid():
+			return l.uid, nil
+		case !known && time.Since(began) > acceptTimeout:
+			return 0, fmt.Errorf("%w: nobody accepts connections there", errNotHeld)
 		}
 		select {
 		case <-ctx.Done():

@@ -17,12 +17,30 @@ func peerOf(c net.Conn) (peer, error) {
 	if !ok1 || !ok2 {
 		return peer{}, errors.New("not a TCP connection")
 	}
+	return diagnose(diagRequest(remote, local))
+}
+
+// listenerOf asks for the socket that has to accept a connection that we have
+// made to this machine.
+func listenerOf(c net.Conn) (peer, error) {
+	remote, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return peer{}, errors.New("not a TCP connection")
+	}
+	nobody := net.IPv6zero
+	if remote.IP.To4() != nil {
+		nobody = net.IPv4zero
+	}
+	return diagnose(diagRequest(remote, &net.TCPAddr{IP: nobody}))
+}
+
+func diagnose(request []byte) (peer, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
 	if err != nil {
 		return peer{}, fmt.Errorf("cannot ask the kernel for a socket's owner: %w", err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Sendto(fd, diagRequest(remote, local), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return peer{}, fmt.Errorf("cannot ask the kernel for a socket's owner: %w", err)
 	}
 	reply := make([]byte, 1024)
@@ -87,5 +105,5 @@ func diagReply(b []byte) (peer, error) {
 	}
 	state := b[replyState]
 	held := state != tcpListen && ne.Uint32(b[replyInode:]) != 0
-	return peer{uid: ne.Uint32(b[replyUID:]), held: held, closed: !held && state != tcpEstablished && state != tcpSynRecv}, nil
+	return peer{uid: ne.Uint32(b[replyUID:]), held: held, listens: state == tcpListen, closed: !held && state != tcpEstablished && state != tcpSynRecv}, nil
 }

@@ -11,3 +11,6 @@ import (
 func peerOf(net.Conn) (peer, error) {
 	return peer{}, errors.ErrUnsupported
 }
+
+// listenerOf: nor this.
+func listenerOf(net.Conn) (peer, error) { return peer{}, errors.ErrUnsupported }

@@ -34,6 +34,7 @@ type settings struct {
 	foreground       bool
 	onTerminal       bool // stderr is one
 	verbose          bool
+	asJSON, nagios   bool // how check answers
 }
 
 // A reader takes options out of cli, checks them, and keeps the first error.
@@ -67,6 +68,8 @@ func (inv *invocation) settings(c *cli.Context) (settings, error) {
 		foreground:   c.Bool("foreground"),
 		onTerminal:   term.IsTerminal(2),
 		verbose:      c.Bool("verbose"),
+		asJSON:       c.Bool("json"),
+		nagios:       c.Bool("nagios"),
 	}
 	if inv.word == "stop" || inv.word == "status" {
 		r.err = nil

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestSystemdBootsItWithoutRootAtAnyMoment boots the machine with a real
@@ -70,6 +71,7 @@ func TestSystemdBootsItWithoutRootAtAnyMoment(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		_ = client.SetDeadline(time.Now().Add(2 * patience))
 		if got := line(t, bufio.NewReader(client)); !strings.HasPrefix(got, "220 ") {
 			t.Errorf("greeting %q", got)
 		}

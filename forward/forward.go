@@ -188,6 +188,7 @@ func (f *Forwarder) leave() {
 // then leaves its place.
 func (f *Forwarder) serve(ctx context.Context, client net.Conn, s service, clients *sync.WaitGroup) {
 	began := time.Now()
+	f.Log.Debug().Stringer("client", client.RemoteAddr()).Stringer("at", client.LocalAddr()).Msg("client has come")
 	f.stats.waiting.Add(1)
 	server, err := f.dial(ctx, client, s.dial)
 	f.stats.waiting.Add(-1)

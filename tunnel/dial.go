@@ -157,6 +157,9 @@ func (l *launch) probed(turn chan struct{}) <-chan struct{} {
 // once dials, and returns a connection that has been answered, or how long to
 // wait before the next try.
 func (k *knock) once(ctx context.Context) (stream, time.Duration) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(k.l.life, cancel)() // a dead ssh answers nobody
 	came := k.l.acks.expect()
 	defer came()
 	c, err := k.dial(ctx)
@@ -186,7 +189,9 @@ func (k *knock) once(ctx context.Context) (stream, time.Duration) {
 	// made it everybody's turn.
 	if err := k.answered(ctx, c); err != nil {
 		c.Close()
-		k.problem = err
+		if k.l.life.Err() == nil {
+			k.problem = err
+		}
 		return nil, time.Second
 	}
 	return c, 0

@@ -92,6 +92,7 @@ func New(cfg Config) *Tunnel {
 // A launch is one life of ssh.
 type launch struct {
 	began    time.Time
+	life     context.Context    // done when it is told to go, or has ended
 	stop     context.CancelFunc // ends it: TERM, later KILL
 	answered chan struct{}      // closed by Run at the first answer
 	ended    chan struct{}      // closed when the process is reaped
@@ -214,6 +215,7 @@ func (t *Tunnel) launch() *launch {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &launch{
 		began:    time.Now(),
+		life:     ctx,
 		stop:     stop,
 		answered: make(chan struct{}),
 		ended:    make(chan struct{}),
