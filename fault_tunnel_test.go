@@ -182,11 +182,14 @@ func (s *spy) stop() string {
 func init() {
 	roles["spy"] = spyOn
 	roles["deaf spy"] = func(args []string) int {
-		if _, err := net.Listen("tcp", net.JoinHostPort(args[1], args[0])); err != nil {
+		l, err := net.Listen("tcp", net.JoinHostPort(args[1], args[0]))
+		if err != nil {
 			return 1
 		}
+		defer l.Close()
 		fmt.Fprintln(os.Stderr, "listening")
-		select {}
+		time.Sleep(time.Hour) // until killed
+		return 0
 	}
 }
 
