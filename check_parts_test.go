@@ -1,0 +1,272 @@
+package main
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestOnATerminalAPointHasASignAndElsewhereAWord: NO_COLOR leaves the signs.
+func TestOnATerminalAPointHasASignAndElsewhereAWord(t *testing.T) {
+	t.Parallel()
+	p := point{name: "key", verdict: broken, text: "no\x1b[2J key", mend: []string{"make one"}}
+	for want, signs := range map[string][3]string{
+		"FAIL key       no?[2J key\n       mend: make one\n":             plainSigns,
+		"✗ key       no?[2J key\n       mend: make one\n":                signsFor("1"),
+		"\x1b[31m✗\x1b[0m key       no?[2J key\n       mend: make one\n": signsFor(""),
+	} {
+		var out strings.Builder
+		form{w: &out, signs: signs}.point(p)
+		if out.String() != want {
+			t.Errorf("got %q, want %q", out.String(), want)
+		}
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if r := newForm(settings{}, f); r.signs != plainSigns {
+		t.Errorf("into a file: %q", r.signs)
+	}
+}
+
+func TestAPointThatIsWellNeedsNoMending(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	c := checkup{out: form{w: &out, signs: plainSigns}}
+	c.add("a", well, "fine", "never said")
+	if out.String() != "OK   a         fine\n" {
+		t.Errorf("got %q", out.String())
+	}
+	if v := c.worst(); v != well {
+		t.Errorf("worst is %d", v)
+	}
+	c.add("b", broken, "bad")
+	c.add("c", doubtful, "odd")
+	if v := c.worst(); v != broken {
+		t.Errorf("worst is %d", v)
+	}
+}
+
+func TestWhatOthersCanWriteInAHomeIsNamed(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	ssh := filepath.Join(home, ".ssh")
+	if err := os.Mkdir(ssh, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{"config", "known_hosts"} {
+		write(t, filepath.Join(ssh, f), "")
+	}
+	uid := os.Getuid()
+	if faults, mend := tooOpen(home, uid); len(faults)+len(mend) > 0 {
+		t.Errorf("nothing is wrong, but %v, %v", faults, mend)
+	}
+	for _, c := range []struct {
+		name    string
+		mode    os.FileMode
+		refused bool
+		mend    string
+	}{
+		{"", 0o775, false, "chmod go-w " + home},
+		{"", 0o757, false, "chmod go-w " + home},
+		{".ssh", 0o770, false, "chmod 700 " + ssh},
+		{".ssh/config", 0o664, true, "chmod 600 " + ssh + "/config"},
+		{".ssh/known_hosts", 0o666, false, "chmod 600 " + ssh + "/known_hosts"},
+	} {
+		path := filepath.Join(home, c.name)
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		faults, mend := tooOpen(home, uid)
+		if len(faults) != 1 || faults[0].refused != c.refused || !strings.Contains(faults[0].text, path) || !slices.Equal(mend, []string{c.mend}) {
+			t.Errorf("%s, mode %o: %v, %q, want %q", path, c.mode, faults, mend, c.mend)
+		}
+		command(t, "sh", "-c", c.mend)
+		if faults, _ := tooOpen(home, uid); len(faults) > 0 {
+			t.Errorf("%s mends nothing: %v", c.mend, faults)
+		}
+		if err := os.Chmod(path, before.Mode()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	needRoot(t)
+	giveTo(t, ssh, intruder)
+	if faults, mend := tooOpen(home, uid); len(faults) != 1 || faults[0].refused || !slices.Equal(mend, []string{"sudo chown 0 " + ssh}) {
+		t.Errorf("of another user: %v, %q", faults, mend)
+	}
+}
+
+// TestListenersAreReadFromTheKernelsTable: its addresses are words in the
+// machine's order, here a little-endian one's.
+func TestListenersAreReadFromTheKernelsTable(t *testing.T) {
+	t.Parallel()
+	const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:0019 00000000:0000 0A 00000000:00000000 00:00000000 00000000   105        0 4711 1 0000000000000000 100 0 0 10 0
+   1: 0100007F:0019 0100007F:A1B2 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0000000000000000 20 4 30 10 -1
+   2: 00000000000000000000000001000000:0401 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1
+   3: 0000000000000000FFFF00000100007F:0402 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     7        0 4714 1
+   4: garbage
+`
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		t.Skip("a big-endian machine's table is another one")
+	}
+	var got []string
+	for _, l := range parseListeners(table) {
+		got = append(got, l.at.String()+" "+l.inode)
+	}
+	want := []string{"127.0.0.1:25 4711", "[::1]:1025 4713", "127.0.0.1:1026 4714"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAListenerIsInTheWayOfItsOwnAddressOrOfAll(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		at, address string
+		want        bool
+	}{
+		{"127.0.0.1:25", "127.0.0.1", true},
+		{"127.0.0.1:25", "0.0.0.0", true},
+		{"0.0.0.0:25", "127.0.0.1", true},
+		{"[::]:25", "127.0.0.1", true},
+		{"[::]:25", "::1", true},
+		{"[::1]:25", "::", true},
+		{"127.0.0.2:25", "127.0.0.1", false},
+		{"[::1]:25", "127.0.0.1", false},
+		{"127.0.0.1:25", "::1", false},
+		{"0.0.0.0:25", "::1", false},
+	} {
+		if got := listenerAt(c.at).inTheWay(c.address); got != c.want {
+			t.Errorf("%s in the way of %s: %v", c.at, c.address, got)
+		}
+	}
+}
+
+func TestTheServiceOfAKnownMailServerIsWhatToStop(t *testing.T) {
+	t.Parallel()
+	f := forwardSpec{port: 25, near: "1025", far: "localhost:25"}
+	for name, want := range map[string]string{
+		"exim4":    "sudo systemctl disable --now exim4",
+		"master":   "sudo systemctl disable --now postfix",
+		"minimail": "sudo minimail stop (or give check the --pid-file of the one that runs)",
+		"nc":       "sudo kill 77",
+		"smtpd":    "sudo systemctl disable --now opensmtpd",
+		"":         "sudo ss -ltnp 'sport = :25' (shows who it is; then stop it)",
+	} {
+		l := listenerAt("127.0.0.1:25")
+		if name != "" {
+			l.procs = []process{{77, 1, name}}
+		}
+		got := new(checkup).evict(l, f, "port")
+		if !slices.Equal(got, []string{want, "or another port: --forward 2525:1025:localhost:25"}) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+func TestWhatMinimailOverridesIsNamed(t *testing.T) {
+	t.Parallel()
+	quiet := "controlmaster false\ncontrolpersist no\ngatewayports no\npermitlocalcommand no\nrequesttty auto\nforkafterauthentication no\n"
+	if o := parseSSHSettings(quiet).overridden(); len(o) > 0 {
+		t.Errorf("ssh's defaults: %q", o)
+	}
+	loud := "controlmaster auto\ncontrolpersist 600\ngatewayports yes\npermitlocalcommand yes\nrequesttty force\nforkafterauthentication yes\n"
+	want := []string{"ControlMaster auto", "ControlPersist 600", "GatewayPorts yes", "ForkAfterAuthentication yes", "PermitLocalCommand yes", "RequestTTY force"}
+	if o := parseSSHSettings(loud).overridden(); !slices.Equal(o, want) {
+		t.Errorf("got %q, want %q", o, want)
+	}
+}
+
+// TestWhatSSHSaysAtAFailedLoginIsExplained: each line is one of OpenSSH's.
+func TestWhatSSHSaysAtAFailedLoginIsExplained(t *testing.T) {
+	t.Parallel()
+	c := checkup{
+		settings: settings{host: "far", ssh: "ssh", sshOptions: []string{"User=o'me"}},
+		home:     "/home/me",
+		config:   sshSettings{"hostname": {"far.example"}, "port": {"22"}, "identityfile": {"~/.ssh/none"}},
+	}
+	for said, want := range map[string][2]string{
+		"me@far.example: Permission denied (publickey).":                                    {"does not accept the key", `ssh-copy-id -i /home/me/.ssh/id_ed25519.pub -o 'User=o'\''me' far`},
+		"Received disconnect from 192.0.2.1 port 22:2: Too many authentication failures":    {"too many keys", "IdentitiesOnly=yes"},
+		"ssh: connect to host far.example port 22: Connection timed out":                    {"a firewall drops it", "nc -vz far.example 22"},
+		"ssh: connect to host far.example port 22: No route to host":                        {"network is down", "nc -vz far.example 22"},
+		"ssh: connect to host far.example port 22: Connection refused":                      {"no sshd listens", "Port=N (now 22)"},
+		"ssh: Could not resolve hostname far.example: Temporary failure in name resolution": {"no name service", "getent hosts far.example"},
+		"kex_exchange_identification: read: Connection reset by peer":                       {"looks like (fail2ban", "unban"},
+		"kex_exchange_identification: Connection closed by remote host":                     {"closed before the banner", "unban"},
+		"kex_exchange_identification: banner line contains invalid characters":              {"not an sshd", "Port=N"},
+		"something new": {"", "to see more: ssh -v -o "},
+	} {
+		what, mend := c.explainLogin(said)
+		if !strings.Contains(what, want[0]) || !strings.Contains(strings.Join(mend, "\n"), want[1]) {
+			t.Errorf("%s: %s, %q", said, what, mend)
+		}
+	}
+}
+
+func TestANagiosLineHasOneBarAndOneEnd(t *testing.T) {
+	t.Parallel()
+	c := &checkup{}
+	c.points = []point{{"login", broken, "a|b\nc", nil}, {"key", doubtful, "d", nil}}
+	if got := nagiosLine(c, 2); got != "MINIMAIL CRITICAL - login: a/b?c" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func listenerAt(at string) listener { return listener{at: netip.MustParseAddrPort(at)} }
+
+// TestASettingIsToldWithItsValueAndWhereItComesFrom: aliases and lists are
+// where that can go wrong.
+func TestASettingIsToldWithItsValueAndWhereItComesFrom(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "settings")
+	write(t, file, "\nMINIMAIL_FORWARD='[::1]:25:1025:[::1]:25 26:1026:b:25'\nMINIMAIL_VERBOSE=true\n")
+	t.Setenv("MINIMAIL_HOST", "far")
+	inv, err := parse([]string{"check", "--settings", file, "-u", "me", "--idle=5", "-X", "--json"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Unsetenv("MINIMAIL_FORWARD"); os.Unsetenv("MINIMAIL_VERBOSE") })
+	read, changed := inv.notDefaults()
+	want := []string{
+		"--host far (MINIMAIL_HOST)",
+		"--forward [::1]:25:1025:[::1]:25 26:1026:b:25 (MINIMAIL_FORWARD in " + file + ", line 2)",
+		"--idle 5", "--user me", "--foreground",
+		"--verbose true (MINIMAIL_VERBOSE in " + file + ", line 3)",
+	}
+	if read != file || !slices.Equal(changed, want) {
+		t.Errorf("%s: got\n%q, want\n%q", read, changed, want)
+	}
+}
+
+func TestAPortThatSystemdHoldsMayBeOurs(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	c := checkup{out: form{w: &out, signs: plainSigns}}
+	l := listenerAt("127.0.0.1:25")
+	l.procs = []process{{1, 0, "systemd"}}
+	c.listeners = []listener{l}
+	f := forwardSpec{binds: loopback, port: 25, near: "1025", far: "localhost:25"}
+	c.checkPort("port", 25, f.binds, 2, f)
+	if !strings.HasPrefix(out.String(), "WARN port      127.0.0.1:25 is held by systemd, pid 1, ") || !strings.Contains(out.String(), "mend: systemctl list-sockets") {
+		t.Errorf("got %q", out.String())
+	}
+	// As soon as minimail has it as well, it is minimail's.
+	out.Reset()
+	c.listeners[0].procs = append(c.listeners[0].procs, process{77, 1, "minimail"})
+	c.pid = 77
+	c.checkPort("port", 25, f.binds, 2, f)
+	if out.String() != "OK   port      25 is held by minimail itself, pid 77\n" {
+		t.Errorf("got %q", out.String())
+	}
+}

@@ -1,0 +1,378 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// A bench is a run of all rows.
+type bench struct {
+	*world
+	far   far
+	quick bool
+	rows  []*row
+	tell  func(format string, args ...any)
+	began time.Time
+}
+
+// runs is how often each side is measured.
+func (b *bench) runs(full int) int {
+	if b.quick {
+		return min(3, full)
+	}
+	return full
+}
+
+// lateAfter is when only as much is done as has to be.
+const lateAfter = 7 * time.Minute
+
+// A contender is a side that is ready to be measured.
+type contender struct {
+	name string
+	run  func() (float64, error)
+}
+
+// abab measures the contenders in turn, n times; the first one is ours. A
+// first round does not count: caches and pools are warm after it.
+func (b *bench) abab(r *row, n int, all ...contender) error {
+	if time.Since(b.began) > lateAfter {
+		n = min(n, 10)
+	}
+	got := make([]series, len(all))
+	for round := range n + 1 {
+		for i, c := range all {
+			v, err := c.run()
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", r.what, c.name, err)
+			}
+			if round > 0 {
+				got[i] = append(got[i], v)
+			}
+		}
+	}
+	r.ours = side{all[0].name, got[0]}
+	for i := 1; i < len(all); i++ {
+		r.theirs = append(r.theirs, side{all[i].name, got[i]})
+	}
+	b.rows = append(b.rows, r)
+	b.tell("%5.0f s  %s: %s, %s (target %s): %s", time.Since(b.began).Seconds(), r.what,
+		r.in.format(r.ours.got.median()), against(r), r.bound(), r.verdict())
+	return nil
+}
+
+func against(r *row) string {
+	if best := r.best(); best != nil {
+		return fmt.Sprintf("%s %s, ratio %.2f", best.name, r.in.format(best.got.median()), r.ratio())
+	}
+	return "absolute"
+}
+
+// timed makes a contender of something that takes a time.
+func timed(name string, f func() (time.Duration, error)) contender {
+	return contender{name, func() (float64, error) { d, err := f(); return d.Seconds(), err }}
+}
+
+const us, bare = "minimail", "ssh -L"
+
+// all measures all rows.
+func (b *bench) all() error {
+	b.began = time.Now()
+	if err := os.WriteFile(b.path("no-ssh"), []byte(noSSH), 0o755); err != nil {
+		return err
+	}
+	var err error
+	if b.far, err = b.startFarEnd(); err != nil {
+		return err
+	}
+	if err := b.startSSHD(); err != nil {
+		return err
+	}
+	idle, err := b.startIdle()
+	if err != nil {
+		return err
+	}
+	for _, measure := range []func() error{b.cold, b.warm, b.herds, b.bulkThroughSSH, b.alone, b.memory, idle, b.startStop, b.binary} {
+		if err := measure(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// teardown is for sshd to be done with the session before.
+const teardown = 150 * time.Millisecond
+
+// cold is the first greeting when there is no ssh yet.
+func (b *bench) cold() error {
+	addr, daemon, err := b.startMinimail(b.far.mail, "smtp", "0")
+	if err != nil {
+		return err
+	}
+	defer daemon.end()
+	launches := 0
+	return b.abab(&row{what: "cold: connect to greeting, tunnel down", target: 0.95, why: whyCold}, b.runs(20),
+		timed(us, func() (time.Duration, error) {
+			time.Sleep(teardown)
+			d, err := greet(addr)
+			if launches++; err == nil {
+				err = daemon.says("the tunnel is closed", launches)
+			}
+			return d, err
+		}),
+		timed(bare, func() (time.Duration, error) {
+			time.Sleep(teardown)
+			began := time.Now()
+			addr, ssh, err := b.bareSSH(b.far.mail)
+			if err != nil {
+				return 0, err
+			}
+			defer ssh.end()
+			for {
+				if c, err := visit(addr, patience); err == nil {
+					took := time.Since(began)
+					return took, c.Close()
+				}
+				if time.Since(began) > patience {
+					return 0, fmt.Errorf("ssh does not get through")
+				}
+				time.Sleep(2 * time.Millisecond)
+			}
+		}))
+}
+
+// warm is everything small through a tunnel that is up.
+func (b *bench) warm() error {
+	ours, daemon, err := b.startMinimail(b.far.mail, "smtp", "1h")
+	if err != nil {
+		return err
+	}
+	defer daemon.end()
+	theirs, ssh, err := b.readySSH(b.far.mail)
+	if err != nil {
+		return err
+	}
+	defer ssh.end()
+	err = b.abab(&row{what: "warm: connect to greeting, tunnel up", target: 0.10, why: whyWarm}, b.runs(40),
+		timed(us, func() (time.Duration, error) { return greet(ours) }),
+		timed(bare, func() (time.Duration, error) { return greet(theirs) }))
+	if err != nil {
+		return err
+	}
+	return b.abab(&row{what: "a whole mail, connect to QUIT answered and closed, warm", target: 0.25, why: whyMail}, b.runs(40),
+		timed(us, func() (time.Duration, error) { return sendMail(ours) }),
+		timed(bare, func() (time.Duration, error) { return sendMail(theirs) }))
+}
+
+// herdPatience is when a client of a herd gives up.
+const herdPatience = 6 * time.Second
+
+// herds come while our tunnel is down; the bare ssh is up already.
+func (b *bench) herds() error {
+	addr, daemon, err := b.startMinimail(b.far.mail, "smtp", "0")
+	if err != nil {
+		return err
+	}
+	defer daemon.end()
+	cold := b.rows[0].ours.got.median()
+	launches := 0
+	for _, n := range []int{1000, 2000} {
+		if b.quick && n > 1000 {
+			continue
+		}
+		var ours, theirs series
+		patience, runs := herdPatience, 10
+		if b.quick {
+			patience, runs = 2*time.Second, 2
+		}
+		// Where clients are lost the time is that of the last one that was not.
+		r := &row{what: fmt.Sprintf("herd: %d clients at once, cold, the last greeting", n), isAbsolute: true, target: cold + 1.5, why: whyHerd}
+		err := b.abab(r, runs,
+			timed(us, func() (time.Duration, error) {
+				d, lost := herd(addr, n, patience)
+				ours = append(ours, float64(len(lost)))
+				launches++
+				if len(lost) > 0 {
+					b.tell("         %s has lost %d clients; the first: %v; its log:\n%s", us, len(lost), lost[0], daemon.oddities())
+				}
+				return d, daemon.says("the tunnel is closed", launches)
+			}),
+			timed(bare, func() (time.Duration, error) {
+				addr, ssh, err := b.readySSH(b.far.mail)
+				if err != nil {
+					return 0, err
+				}
+				defer ssh.end()
+				d, lost := herd(addr, n, patience)
+				theirs = append(theirs, float64(len(lost)))
+				return d, nil
+			}))
+		if err != nil {
+			return err
+		}
+		r.note = fmt.Sprintf("lost: %s %.0f, %s %.0f of %d (median), %.0f and %.0f at most", us, ours.median(), bare, theirs.median(), n, ours.quantile(1), theirs.quantile(1))
+		if ours.quantile(1) > 0 {
+			r.failed = "clients were lost"
+		}
+		b.tell("         %s", r.note)
+	}
+	return nil
+}
+
+// bulkThroughSSH is one connection's throughput, both ways.
+func (b *bench) bulkThroughSSH() error {
+	ours, daemon, err := b.startMinimail(b.far.bulk, "tcp", "1h")
+	if err != nil {
+		return err
+	}
+	defer daemon.end()
+	theirs, ssh, err := b.readySSH(b.far.bulk)
+	if err != nil {
+		return err
+	}
+	defer ssh.end()
+	for _, way := range ways {
+		err := b.abab(&row{what: "bulk " + way.name + ", through ssh", in: speed, atLeast: true, target: 0.90, why: whyBulkSSH}, b.runs(20),
+			contender{us, func() (float64, error) { return bulk(ours, way.letter, 64<<20) }},
+			contender{bare, func() (float64, error) { return bulk(theirs, way.letter, 64<<20) }})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var ways = []struct {
+	name   string
+	letter byte
+}{{"up", 'u'}, {"down", 'd'}}
+
+// bulkSize is for the forwarder alone, which is faster than ssh.
+func (b *bench) bulkSize() int64 {
+	if b.quick {
+		return 128 << 20
+	}
+	return 512 << 20
+}
+
+// startAll starts us and those of the peers that are installed.
+func (b *bench) startAll(to int, protocol string, only func(peer) bool, through func(string) error) (addrs map[string]string, names []string, end func(), err error) {
+	addrs = map[string]string{}
+	var running []*process
+	end = func() {
+		for _, p := range running {
+			p.end()
+		}
+	}
+	addr, p, err := b.startAlone(to, protocol, "1h")
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	running, names, addrs[us] = append(running, p), append(names, us), addr
+	for _, peer := range peers {
+		if !installed(peer) || !only(peer) {
+			continue
+		}
+		addr, p, err := b.startPeer(peer, to, through)
+		if err != nil {
+			// It is a broken installation, say; the others can be measured.
+			b.tell("skipped: %v", err)
+			continue
+		}
+		running, names, addrs[peer.name] = append(running, p), append(names, peer.name), addr
+	}
+	return addrs, names, end, nil
+}
+
+func installed(p peer) bool {
+	_, err := exec.LookPath(p.program)
+	if err == nil && p.name == "systemd-socket-proxyd" {
+		_, err = exec.LookPath("systemd-socket-activate")
+	}
+	return err == nil
+}
+
+func anybody(peer) bool { return true }
+
+// alone is the forwarder without ssh, against those of its kind.
+func (b *bench) alone() error {
+	addrs, names, end, err := b.startAll(b.far.bulk, "tcp", anybody, func(addr string) error { _, err := bulk(addr, 'u', 1); return err })
+	if err != nil {
+		return err
+	}
+	for _, way := range ways {
+		var all []contender
+		for _, name := range names {
+			all = append(all, contender{name, func() (float64, error) { return bulk(addrs[name], way.letter, b.bulkSize()) }})
+		}
+		if err := b.abab(&row{what: "bulk " + way.name + ", forwarder alone", in: speed, atLeast: true, target: 1, why: whyBulkAlone}, b.runs(20), all...); err != nil {
+			end()
+			return err
+		}
+	}
+	end()
+
+	through := func(addr string) error { _, err := greet(addr); return err }
+	addrs, names, end, err = b.startAll(b.far.mail, "smtp", anybody, through)
+	if err != nil {
+		return err
+	}
+	defer end()
+	for _, r := range []struct {
+		what, why string
+		f         func(string, int) (time.Duration, error)
+	}{
+		{"connect to greeting, forwarder alone", whyGreetingAlone, greetMany},
+		{"request to reply, forwarder alone", whyReplyAlone, replies},
+	} {
+		var all []contender
+		for _, name := range names {
+			all = append(all, timed(name, func() (time.Duration, error) { return r.f(addrs[name], 100) }))
+		}
+		if err := b.abab(&row{what: r.what, target: 1.1, why: r.why}, b.runs(20), all...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// held is how many connections the memory is measured with.
+const held = 1000
+
+// memory is what a held connection costs a fresh process.
+func (b *bench) memory() error {
+	r := &row{what: fmt.Sprintf("%d held connections, memory each", held), in: size, target: 12 << 10, isAbsolute: true, alsoBest: true, why: whyMemory}
+	cost := func(start func() (string, *process, error), who func(pid int) []int) func() (float64, error) {
+		return func() (float64, error) {
+			addr, p, err := start()
+			if err != nil {
+				return 0, err
+			}
+			defer p.end()
+			if _, err := greet(addr); err != nil {
+				return 0, err
+			}
+			before := private(who(p.pid))
+			all, err := hold(addr, held)
+			if err != nil {
+				return 0, err
+			}
+			after := private(who(p.pid))
+			hangUp(all)
+			return float64(after-before) / held, nil
+		}
+	}
+	all := []contender{{us, cost(func() (string, *process, error) { return b.startAlone(b.far.mail, "smtp", "1h") },
+		func(pid int) []int { return []int{pid} })}} // not what is in place of ssh
+	for _, peer := range peers {
+		if peer.holds && installed(peer) {
+			all = append(all, contender{peer.name, cost(func() (string, *process, error) {
+				return b.startPeer(peer, b.far.mail, func(addr string) error { _, err := greet(addr); return err })
+			}, family)})
+		}
+	}
+	return b.abab(r, b.runs(10), all...)
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// A series is what a side needed, run by run: seconds, bytes or bytes per second.
+type series []float64
+
+// quantile interpolates between the nearest values.
+func (s series) quantile(q float64) float64 {
+	if len(s) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(s))
+	at := q * float64(len(sorted)-1)
+	i := int(at)
+	if i+1 == len(sorted) {
+		return sorted[i]
+	}
+	return sorted[i] + (at-float64(i))*(sorted[i+1]-sorted[i])
+}
+
+func (s series) median() float64 { return s.quantile(0.5) }
+
+// A unit is how numbers are written.
+type unit int
+
+const (
+	times unit = iota
+	speed
+	size
+	count
+)
+
+func (u unit) String() string {
+	return [...]string{"ms", "GB/s", "KiB", ""}[u]
+}
+
+func (u unit) format(v float64) string {
+	if math.IsNaN(v) {
+		return "–"
+	}
+	switch u {
+	case times:
+		return digits(v*1e3) + " ms"
+	case speed:
+		return fmt.Sprintf("%.2f GB/s", v/1e9)
+	case size:
+		if v >= 1<<20 {
+			return fmt.Sprintf("%.1f MiB", v/(1<<20))
+		}
+		return fmt.Sprintf("%.1f KiB", v/(1<<10))
+	}
+	return fmt.Sprintf("%.3g", v)
+}
+
+// digits writes three of them.
+func digits(v float64) string {
+	switch {
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	case v >= 1:
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprintf("%.3f", v)
+}
+
+// spread is the middle half: from the first quartile to the third.
+func (u unit) spread(s series) string {
+	if len(s) < 2 {
+		return ""
+	}
+	return u.format(s.quantile(0.25)) + " – " + u.format(s.quantile(0.75))
+}
+
+// A side is one of the programs that are compared in a row.
+type side struct {
+	name string
+	got  series
+}
+
+// A row is one line of the table.
+type row struct {
+	what    string
+	in      unit
+	atLeast bool // more is better
+	ours    side
+	theirs  []side
+	// The target is a bound of our median, as a ratio to that of the best of
+	// theirs, or an absolute one if there are none or isAbsolute is set.
+	target     float64
+	isAbsolute bool
+	alsoBest   bool   // and not worse than the best of theirs
+	failed     string // why it is not met whatever the numbers say
+	note       string
+	why        string // if it is not met
+}
+
+// best is the best of the others, or nil.
+func (r *row) best() *side {
+	if len(r.theirs) == 0 {
+		return nil
+	}
+	better := slices.MinFunc[[]side]
+	if r.atLeast {
+		better = slices.MaxFunc[[]side]
+	}
+	s := better(r.theirs, func(a, b side) int { return cmp.Compare(a.got.median(), b.got.median()) })
+	return &s
+}
+
+// ratio is that of our median to the best of theirs, or NaN.
+func (r *row) ratio() float64 {
+	b := r.best()
+	if b == nil {
+		return math.NaN()
+	}
+	return r.ours.got.median() / b.got.median()
+}
+
+// used is how much of what the target allows is used: up to 1 it is met.
+func (r *row) used() float64 {
+	v := r.ratio()
+	if r.isAbsolute || math.IsNaN(v) {
+		v = r.ours.got.median()
+	}
+	if r.target == 0 && v == 0 {
+		return 0
+	}
+	used := v / r.target
+	if r.atLeast {
+		used = r.target / v
+	}
+	if r.alsoBest && !math.IsNaN(r.ratio()) {
+		used = max(used, r.ratio())
+	}
+	return used
+}
+
+func (r *row) met() bool { return r.failed == "" && r.comparable() && r.used() <= 1 }
+
+// comparable is false where the other side is missing.
+func (r *row) comparable() bool { return !math.IsNaN(r.used()) }
+
+func (r *row) verdict() string {
+	switch {
+	case r.failed != "":
+		return "no: " + r.failed
+	case !r.comparable():
+		return "not measured"
+	case r.met():
+		return "yes"
+	}
+	return "no"
+}
+
+func (r *row) bound() string {
+	sign := "≤"
+	if r.atLeast {
+		sign = "≥"
+	}
+	if r.isAbsolute {
+		s := sign + " " + r.in.format(r.target)
+		if r.alsoBest {
+			s += ", and the best"
+		}
+		return s
+	}
+	return fmt.Sprintf("%s %.2f", sign, r.target)
+}
