@@ -96,7 +96,11 @@ func (c *checkup) asksPeople() bool { return !c.asJSON && !c.nagios }
 // add notes a point, and prints it if people are watching.
 func (c *checkup) add(name string, v verdict, text string, mend ...string) {
 	p := point{name: name, verdict: v, text: text}
-	if v != well {
+	switch {
+	case v == well:
+	case strings.Contains(strings.ToLower(text), "too many open files"): // ours, or ssh's
+		p.mend = []string{"ulimit -n 4096 (before minimail starts; systemd: LimitNOFILE=4096)"}
+	default:
 		p.mend = mend
 	}
 	c.points = append(c.points, p)

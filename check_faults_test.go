@@ -361,3 +361,17 @@ func TestAFarServerThatHangsUpIsDialedOnce(t *testing.T) {
 		t.Errorf("it was dialed %d times", n)
 	}
 }
+
+func TestCheckNamesALimitOfOpenFilesThatItMeets(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	m := h.prepare(t, mailServer(t, nil))
+	c := runCheck(t, func(cmd *exec.Cmd) {
+		cmd.Args = append([]string{"sh", "-c", `ulimit -n 10; exec "$@"`, "sh"}, append([]string{program}, cmd.Args[1:]...)...)
+		cmd.Path = "/bin/sh"
+	}, m.cmd.Args[1:]...)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "ssh", "too many open files", "ulimit -n 4096")
+	c.says(t, "WARN", "limits", "10 open files are enough for 1 clients at a time, not for 256", "--max-clients 1")
+	m.check(t).isWell(t)
+}

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -255,9 +254,4 @@ func (w *sshWords) authenticated() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.in
-}
-
-// outOfFiles tells whether an open-file limit was met.
-func outOfFiles(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || err != nil && strings.Contains(err.Error(), "Too many open files")
 }

@@ -24,8 +24,6 @@ func (c *checkup) checkLogin() {
 		c.add("login", broken, "not tried: see above", "mend what fails above")
 	case l.works():
 		c.add("login", well, fmt.Sprintf("%s lets us in, in %d ms", c.host, l.after.Milliseconds()))
-	case outOfFiles(l.err):
-		c.add("login", broken, "the limit of open files was met: "+l.err.Error(), "ulimit -n 4096")
 	default:
 		said := orElse(strings.TrimPrefix(fmt.Sprint(l.err), "no tunnel to "+c.host+": "), "ssh says nothing")
 		if early := l.said.find(hungUpEarly); early != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os/exec"
 	"regexp"
 	"syscall"
@@ -37,6 +38,16 @@ func TestStatusTellsHowItIs(t *testing.T) {
 	m.refuses(t, "Connection refused")
 	wants(t, "after a failure", m.status(t), `^Tunnel:      backing off, to far, for another \d+s: .*Connection refused$`,
 		`1 refused$`, `^Last error:  \d+s ago: `)
+	var answer struct {
+		Running bool
+		Report  report
+	}
+	if err := json.Unmarshal([]byte(command(t, program, "status", "--json", "--settings", "/dev/null", "-p", m.pid)), &answer); err != nil {
+		t.Error(err)
+	}
+	if !answer.Running || answer.Report.Host != "far" || answer.Report.Clients.Served != 1 || answer.Report.Tunnel.State != "backing off" {
+		t.Errorf("in JSON: %+v", answer)
+	}
 	wants(t, "as the user", m.status(t, "setpriv", "--reuid="+runAs, "--regid=nogroup", "--clear-groups"), `^Tunnel: `)
 	wants(t, "as somebody else", m.status(t, "setpriv", "--reuid="+intruder, "--regid=nogroup", "--clear-groups"),
 		`^Running:     yes$`, `^More:        ask as root`)

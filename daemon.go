@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -41,7 +42,11 @@ func prepare(s settings) error {
 	if pid := whoStays(s.pidFile); pid != 0 {
 		return alreadyRunning(errRunning{pid})
 	}
-	for _, f := range []string{s.pidFile, s.logFile} {
+	files := []string{s.pidFile, s.logFile}
+	if s.foreground {
+		files = files[:1] // its log is stderr
+	}
+	for _, f := range files {
 		if os.Geteuid() != 0 && filepath.Base(filepath.Dir(f)) == "minimail" {
 			if err := os.MkdirAll(filepath.Dir(f), 0o700); err != nil {
 				return fmt.Errorf("cannot make a place for %s: %w", f, err)
@@ -234,10 +239,27 @@ func status(s settings) error {
 	if err != nil {
 		return cli.Exit(err, exitUnknown)
 	}
+	if s.asJSON {
+		err = statusJSON(path, pid, running)
+	} else {
+		statusText(path, exists, pid, running)
+	}
+	switch {
+	case err != nil:
+		return cli.Exit(err, exitUnknown)
+	case running:
+		return nil
+	case pid == 0:
+		return cli.Exit("", exitNotRunning)
+	}
+	return cli.Exit("", exitDeadPidFile)
+}
+
+func statusText(path string, exists bool, pid int, running bool) {
 	fmt.Printf("Pid file:    %s\n", path)
 	if !exists {
 		fmt.Println("No pid file found: not running")
-		return cli.Exit("", exitNotRunning)
+		return
 	}
 	number := "none"
 	if pid != 0 {
@@ -245,14 +267,30 @@ func status(s settings) error {
 	}
 	yes := map[bool]string{true: "yes", false: "no"}
 	fmt.Printf("Pid in file: %s\nRunning:     %s\n", number, yes[running])
-	switch {
-	case running:
+	if running {
 		how(path)
-		return nil
-	case pid == 0:
-		return cli.Exit("", exitNotRunning)
 	}
-	return cli.Exit("", exitDeadPidFile)
+}
+
+// statusJSON prints one object; what a running minimail says of itself, or why
+// that is not to be had, is in it.
+func statusJSON(path string, pid int, running bool) error {
+	answer := struct {
+		PidFile string  `json:"pid_file"`
+		PID     int     `json:"pid_in_file"`
+		Running bool    `json:"running"`
+		Report  *report `json:"report,omitempty"`
+		Error   string  `json:"error,omitempty"`
+	}{PidFile: path, PID: pid, Running: running}
+	if running {
+		r, err := askControl(path)
+		if err != nil {
+			answer.Error = err.Error()
+		} else {
+			answer.Report = &r
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(answer)
 }
 
 // how prints what a running minimail says of itself.

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -30,6 +31,7 @@ const (
 	exitNeedsRoot      = 4
 	exitUnknown        = 4
 	exitAlreadyRunning = 150
+	exitNagiosUnknown  = 3
 )
 
 func main() { os.Exit(run(os.Args)) }
@@ -43,9 +45,14 @@ func run(argv []string) int {
 	if err == nil {
 		return 0
 	}
-	if err.Error() != "" {
-		fmt.Fprintf(os.Stderr, "minimail: %v\n", err)
+	if err.Error() == "" {
+		return exitCode(err)
 	}
+	if slices.Contains(argv, "--nagios") { // who reads stdout, and knows other codes
+		fmt.Println("MINIMAIL UNKNOWN -", err)
+		return exitNagiosUnknown
+	}
+	fmt.Fprintf(os.Stderr, "minimail: %v\n", err)
 	return exitCode(err)
 }
 
@@ -142,7 +149,7 @@ func flags() []cli.Flag {
 		text(where, "settings", "MINIMAIL_SETTINGS", defaultSettings, "FILE|file of NAME=value lines"),
 		flag(where, "foreground", "", "stay in the foreground, log to stderr", "X"),
 		flag(where, "verbose", "MINIMAIL_VERBOSE", "log more", "v"),
-		flag(where, "json", "", "check: answer in JSON"),
+		flag(where, "json", "", "check, status: answer in JSON"),
 		flag(where, "nagios", "", "check: answer in a line, as a Nagios plugin"),
 	}
 }

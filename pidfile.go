@@ -140,18 +140,17 @@ func isMinimail(pid int) bool {
 	return string(comm) == string(self) || strings.HasPrefix(string(comm), "minimail")
 }
 
-// findPidFile is the pid file to look at: our own, or, for an ordinary user
-// who has not named one, root's, if it is that one that is held.
+// findPidFile is the pid file to look at: our own, or, if the user has not
+// named one and nobody holds it, root's or that of the service manager's
+// minimail, if somebody holds that.
 func (s settings) findPidFile() string {
-	root := filepath.Join(runDir(), "minimail.pid")
-	if s.pidFileNamed || s.pidFile == root {
+	if s.pidFileNamed {
 		return s.pidFile
 	}
-	if _, _, running, err := held(s.pidFile); err != nil || running {
-		return s.pidFile
-	}
-	if _, _, running, _ := held(root); running {
-		return root
+	for _, path := range []string{s.pidFile, filepath.Join(runDir(), "minimail.pid"), filepath.Join(runDir(), "minimail", "minimail.pid")} {
+		if _, _, running, err := held(path); err == nil && running {
+			return path
+		}
 	}
 	return s.pidFile
 }

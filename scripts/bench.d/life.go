@@ -54,7 +54,7 @@ func (b *bench) startIdle() (finish func() error, err error) {
 			p.end()
 		}
 		wakes := &row{what: fmt.Sprintf("idle, tunnel down, %.0f s: wake-ups of our own", window.Seconds()), in: count, isAbsolute: true, ours: side{us, slept}, why: whyIdle}
-		wakes.note = fmt.Sprintf("of %d daemons at most %.0f; Go's monitor thread has gone to sleep %.0f times besides (median), which no program in Go can prevent", len(all), slept.quantile(1), monitor.median())
+		wakes.note = fmt.Sprintf("of %d daemons at most %.0f; Go's monitor thread has gone to sleep %.0f times besides (median): it is the runtime's, and wakes once a minute", len(all), slept.quantile(1), monitor.median())
 		memory := &row{what: "idle, tunnel down: resident memory", in: size, isAbsolute: true, target: 12e6, ours: side{us, resident}, why: whyResident}
 		for _, r := range []*row{wakes, memory} {
 			b.rows = append(b.rows, r)

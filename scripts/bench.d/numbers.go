@@ -50,8 +50,8 @@ func (u unit) format(v float64) string {
 	case speed:
 		return fmt.Sprintf("%.2f GB/s", v/1e9)
 	case size:
-		if v >= 1<<20 {
-			return fmt.Sprintf("%.1f MiB", v/(1<<20))
+		if v >= 1e6 {
+			return fmt.Sprintf("%.1f MB", v/1e6)
 		}
 		return fmt.Sprintf("%.1f KiB", v/(1<<10))
 	}

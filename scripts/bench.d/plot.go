@@ -10,7 +10,7 @@ import (
 // The plot has a bar for each row: how much of what its target allows is used,
 // on a logarithmic scale, with the target as a line at 1.
 const (
-	plotWidth = 960
+	plotWidth = 1040
 	labels    = 395 // where the bars begin
 	barsWidth = 340
 	rowHeight = 26

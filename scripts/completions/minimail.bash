@@ -28,10 +28,10 @@ _minimail() {
 		-*)
 			mapfile -t COMPREPLY < <(compgen -W "--host --forward --protocol --ssh --ssh-config --ssh-option
 				--idle --jitter --wait --drain --max-clients --user --pid-file --log-file --log-format
-				--settings --foreground --verbose --help --version -u -p -l -X -v -h -V" -- "$word")
+				--settings --foreground --json --nagios --verbose --help --version -u -p -l -X -v -h -V" -- "$word")
 			;;
 		*)
-			mapfile -t COMPREPLY < <(compgen -W "start stop restart status" -- "$word")
+			mapfile -t COMPREPLY < <(compgen -W "start stop restart status check" -- "$word")
 			;;
 		esac
 		;;

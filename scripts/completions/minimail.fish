@@ -4,6 +4,7 @@ complete -c minimail -n __fish_use_subcommand -a start -d 'start the daemon'
 complete -c minimail -n __fish_use_subcommand -a stop -d 'stop it; clients at work may finish'
 complete -c minimail -n __fish_use_subcommand -a restart -d 'stop it if it runs, then start it'
 complete -c minimail -n __fish_use_subcommand -a status -d 'say whether it runs'
+complete -c minimail -n __fish_use_subcommand -a check -d 'say what is wrong with the set-up, and what mends it'
 
 complete -c minimail -l host -x -a '(__fish_print_hostnames)' -d '[user@]host to log in to'
 complete -c minimail -l forward -x -d '[BIND:]PORT:TUNNEL:FARHOST:FARPORT'
@@ -25,3 +26,5 @@ complete -c minimail -s X -l foreground -d 'stay in the foreground, log to stder
 complete -c minimail -s v -l verbose -d 'log more'
 complete -c minimail -s h -l help -d 'print the help'
 complete -c minimail -s V -l version -d 'print the version'
+complete -c minimail -l json -d 'check, status: answer in JSON'
+complete -c minimail -l nagios -d 'check: answer in a line, as a Nagios plugin'

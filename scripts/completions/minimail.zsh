@@ -18,7 +18,9 @@ _arguments -S \
 	'--log-format[how to log]:format:(text json)' \
 	'--settings[file of NAME=value lines]:file:_files' \
 	'(-X --foreground)'{-X,--foreground}'[stay in the foreground, log to stderr]' \
+	'--json[check, status: answer in JSON]' \
+	'--nagios[check: answer in a line, as a Nagios plugin]' \
 	'(-v --verbose)'{-v,--verbose}'[log more]' \
 	'(- :)'{-h,--help}'[print the help]' \
 	'(- :)'{-V,--version}'[print the version]' \
-	':command:((start\:"start the daemon" stop\:"stop it" restart\:"stop it if it runs, then start it" status\:"say whether it runs"))'
+	':command:((start\:"start the daemon" stop\:"stop it" restart\:"stop it if it runs, then start it" status\:"say whether it runs" check\:"say what is wrong with the set-up"))'
