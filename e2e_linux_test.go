@@ -78,6 +78,7 @@ func TestAMailGoesThroughPort25(t *testing.T) {
 		}
 	}
 	m.down(t) // the countdown's end
+	eventually(t, "the end is in the log", func() bool { return strings.Contains(read(t, logFile), "the tunnel is closed") })
 
 	log := read(t, logFile)
 	for _, event := range []string{"dropped privileges", "listening", "launched ssh", "the tunnel answers", "client served",

@@ -51,9 +51,11 @@ func (t *Tunnel) listen(l *launch, r io.Reader, log zerolog.Logger, stop context
 			if why == "" || !strings.HasSuffix(line, end) {
 				why = line // of a port, the line before says it
 			}
+			why = "ssh cannot listen on " + end + ", its near end here: " + why
+			l.remember(why) // in place of ssh's next lines, which say less
 			time.AfterFunc(nearEndTimeout, func() {
 				if !isClosed(l.answered) {
-					stop(forwardError("ssh cannot listen on " + end + ", its near end here: " + why))
+					stop(forwardError(why))
 				}
 			})
 		}
@@ -95,9 +97,9 @@ func printable(line []byte) string {
 	}, strings.ToValidUTF8(string(line), "?")))
 }
 
-// chatter is what ssh says when all is well; the last two are said at every
-// end at LogLevel=VERBOSE.
-var chatter = regexp.MustCompile(`^(Authenticated to |Warning: Permanently added |debug\d: |Transferred: |Bytes per second: )`)
+// chatter is what ssh says when all is well, or after it has given a reason. The
+// last two are said at every end at LogLevel=VERBOSE.
+var chatter = regexp.MustCompile(`^(Authenticated to |Warning: Permanently added |debug\d: |Could not request local forwarding|Transferred: |Bytes per second: )`)
 
 // cannotListen finds the near end in OpenSSH's complaints (channels.c, misc.c).
 var cannotListen = regexp.MustCompile(`(?:cannot listen to port: |cannot bind to path )(.+?)(?::|$)`)
