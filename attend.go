@@ -64,6 +64,10 @@ func attend(s settings, log zerolog.Logger, doors []door, control net.Listener, 
 			case ctx.Err() != nil:
 				log.Warn().Stringer("signal", sig).Msg("second signal: leaving at once")
 				end()
+				select { // for ssh to be told, where the kernel does not end it with us
+				case <-closed:
+				case <-time.After(100 * time.Millisecond):
+				}
 				return fmt.Errorf("left at once on a second signal (%s)", sig)
 			default:
 				log.Info().Stringer("signal", sig).Msg("stopping; clients at work may finish")
