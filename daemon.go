@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -15,6 +14,8 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"minimail/privdrop"
 )
 
 // start is the word: here the foreground, the daemon and whoever starts the
@@ -231,9 +232,4 @@ func restart(s settings) error {
 	return start(s)
 }
 
-func userName() string {
-	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
-		return u.Username
-	}
-	return strconv.Itoa(os.Getuid())
-}
+func userName() string { return privdrop.Name(os.Getuid()) }

@@ -46,7 +46,9 @@ func serve(s settings, say *notifier) error {
 		if err := privdrop.To(who.Username); err != nil {
 			return err
 		}
-		log.Info().Str("user", who.Username).Int("uid", os.Getuid()).Int("gid", os.Getgid()).Msg("dropped privileges")
+		groups, _ := os.Getgroups() // To has seen that they can be read
+		log.Info().Str("user", who.Username).Int("uid", os.Getuid()).Int("gid", os.Getgid()).Ints("groups", groups).
+			Msg("dropped privileges")
 	}
 	limitClients(&s, log)
 	return attend(s, log, doors, control, say)

@@ -2,15 +2,10 @@
 package privdrop
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/user"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 )
 
@@ -51,80 +46,6 @@ func To(name string) error {
 		}
 	}
 	return nil
-}
-
-// Lookup finds a user by name: in /etc/passwd or, as a static binary does not
-// know of directory services (LDAP and the like), with getent(1).
-func Lookup(name string) (*user.User, error) {
-	u, err := user.Lookup(name)
-	if err == nil {
-		return u, nil
-	}
-	f := getent(name)
-	if f == nil {
-		return nil, fmt.Errorf("there is no user %q on this machine", name)
-	}
-	return &user.User{Username: f[0], Uid: f[2], Gid: f[3], Name: f[4], HomeDir: f[5]}, nil
-}
-
-// getent returns the fields of name's passwd(5) line, or nil.
-func getent(name string) []string {
-	out, err := exec.Command("getent", "passwd", "--", name).Output()
-	if err != nil {
-		return nil
-	}
-	f := strings.Split(strings.TrimSpace(string(out)), ":")
-	if len(f) != 7 {
-		return nil
-	}
-	return f
-}
-
-// shell is name's login shell, or /bin/sh as passwd(5) has it for an empty one.
-func shell(name string) string {
-	f := passwd(name)
-	if f == nil {
-		f = getent(name)
-	}
-	if f == nil || f[6] == "" {
-		return "/bin/sh"
-	}
-	return f[6]
-}
-
-func passwd(name string) []string {
-	file, err := os.Open("/etc/passwd")
-	if err != nil {
-		return nil
-	}
-	defer file.Close()
-	for s := bufio.NewScanner(file); s.Scan(); {
-		if f := strings.Split(s.Text(), ":"); len(f) == 7 && f[0] == name {
-			return f
-		}
-	}
-	return nil
-}
-
-func ids(u *user.User) (uid, gid int, groups []int, err error) {
-	if uid, err = strconv.Atoi(u.Uid); err != nil {
-		return
-	}
-	if gid, err = strconv.Atoi(u.Gid); err != nil {
-		return
-	}
-	names, err := u.GroupIds()
-	if err != nil {
-		names = []string{u.Gid} // a user that only getent knows
-	}
-	for _, s := range names {
-		g, err := strconv.Atoi(s)
-		if err != nil {
-			return 0, 0, nil, err
-		}
-		groups = append(groups, g)
-	}
-	return uid, gid, groups, nil
 }
 
 // verify is after uidswap.c of OpenSSH: look, then try the way back.

@@ -93,66 +93,6 @@ func users(t *testing.T) (some [][]string) {
 	return some
 }
 
-// fakeGetent puts a getent first in PATH that knows one user only.
-func fakeGetent(t *testing.T, name, line string) {
-	t.Helper()
-	dir := openDir(t)
-	script := "#!/bin/sh\n[ \"$#\" = 3 ] && [ \"$1\" = passwd ] && [ \"$2\" = -- ] && [ \"$3\" = '" + name + "' ] || exit 2\n" +
-		"echo '" + line + "'\n"
-	if err := os.WriteFile(filepath.Join(dir, "getent"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-}
-
-func TestAUserOfADirectoryServiceIsFoundByGetent(t *testing.T) {
-	for _, name := range []string{"ldapuser", "-v"} {
-		t.Run(name, func(t *testing.T) {
-			fakeGetent(t, name, name+":x:65533:65532:A User,,,:/home/ldap:/bin/ldapsh")
-			u, err := Lookup(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if u.Username != name || u.Uid != "65533" || u.Gid != "65532" || u.HomeDir != "/home/ldap" || u.Name != "A User,,," {
-				t.Errorf("%+v", u)
-			}
-			if _, err := Lookup("another-user"); err == nil {
-				t.Error("and somebody else as well")
-			}
-		})
-	}
-}
-
-func TestWithoutGetentAnUnknownUserIsSaidToBeUnknown(t *testing.T) {
-	t.Setenv("PATH", t.TempDir())
-	u, err := Lookup("ldapuser")
-	if u != nil || err == nil || err.Error() != `there is no user "ldapuser" on this machine` {
-		t.Errorf("%v, %v", u, err)
-	}
-}
-
-func TestWhatGetentSaysHasToBeAPasswdLine(t *testing.T) {
-	for _, line := range []string{"", "ldapuser", "ldapuser:x:65533", "ldapuser:x:65533:65532:A User:/home/ldap:/bin/sh:more"} {
-		fakeGetent(t, "ldapuser", line)
-		if u, err := Lookup("ldapuser"); err == nil {
-			t.Errorf("%q makes %+v", line, u)
-		}
-	}
-}
-
-func TestALookUpNeedsNoGetentForWhoIsInPasswd(t *testing.T) {
-	t.Setenv("PATH", t.TempDir())
-	for _, want := range users(t) {
-		u, err := Lookup(want[0])
-		if err != nil || u.Uid != want[2] || u.Gid != want[3] || u.HomeDir != want[5] {
-			t.Errorf("%+v, %v", u, err)
-		}
-		if s := shell(want[0]); s != want[6] {
-			t.Errorf("the shell of %s is %q, not %q", want[0], s, want[6])
-		}
-	}
-}
-
 func TestIdsThatAreNotThoseSetAreNoticed(t *testing.T) {
 	uid, gid := os.Getuid(), os.Getgid()
 	groups, err := os.Getgroups()

@@ -1,0 +1,136 @@
+package privdrop
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A static binary reads /etc/passwd and /etc/group, and knows nothing of
+// directory services (LDAP and the like). So it asks programs of the system
+// that do, and ends those that give no answer: a service may be out of reach.
+var patience = 10 * time.Second
+
+// errUnknown is about a user that nobody knows.
+var errUnknown = errors.New("there is no such user")
+
+// Lookup finds a user by name.
+func Lookup(name string) (*user.User, error) {
+	u, err := user.Lookup(name)
+	if err == nil {
+		return u, nil
+	}
+	f, err := getent(name)
+	if errors.Is(err, errUnknown) {
+		return nil, fmt.Errorf("there is no user %q on this machine", name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot look up the user %q: %w", name, err)
+	}
+	return &user.User{Username: f[0], Uid: f[2], Gid: f[3], Name: f[4], HomeDir: f[5]}, nil
+}
+
+// Name is the name of the user with an id, or the id if that cannot be had.
+func Name(uid int) string {
+	id := strconv.Itoa(uid)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	if f, err := getent(id); err == nil {
+		return f[0]
+	}
+	return id
+}
+
+// getent asks getent(1) for the fields of a passwd(5) line.
+func getent(nameOrID string) ([]string, error) {
+	out, err := ask("getent", "passwd", "--", nameOrID)
+	if err != nil {
+		return nil, err
+	}
+	f := strings.Split(out, ":")
+	if len(f) != 7 {
+		return nil, errUnknown
+	}
+	return f, nil
+}
+
+// ask returns what a program says. That there is none, and that it fails, is as
+// good as errUnknown.
+func ask(program string, arguments ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, arguments...)
+	cmd.WaitDelay = time.Second // for what it may have started
+	out, err := cmd.Output()
+	switch {
+	case ctx.Err() != nil:
+		return "", fmt.Errorf("%s has not answered for %v", program, patience)
+	case err != nil:
+		return "", errUnknown
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// shell is name's login shell, or /bin/sh as passwd(5) has it for an empty one.
+func shell(name string) string {
+	f := passwd(name)
+	if f == nil {
+		f, _ = getent(name)
+	}
+	if f == nil || f[6] == "" {
+		return "/bin/sh"
+	}
+	return f[6]
+}
+
+func passwd(name string) []string {
+	file, err := os.Open("/etc/passwd")
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	for s := bufio.NewScanner(file); s.Scan(); {
+		if f := strings.Split(s.Text(), ":"); len(f) == 7 && f[0] == name {
+			return f
+		}
+	}
+	return nil
+}
+
+func ids(u *user.User) (uid, gid int, groups []int, err error) {
+	if uid, err = strconv.Atoi(u.Uid); err != nil {
+		return
+	}
+	if gid, err = strconv.Atoi(u.Gid); err != nil {
+		return
+	}
+	for _, s := range groupIDs(u) {
+		g, err := strconv.Atoi(s)
+		if err != nil {
+			return 0, 0, nil, err
+		}
+		groups = append(groups, g)
+	}
+	return uid, gid, groups, nil
+}
+
+// groupIDs are those that id(1) knows. If it does not answer, they are those of
+// /etc/group: to have too few is safe, and mail need not wait for a directory
+// service.
+func groupIDs(u *user.User) []string {
+	if out, err := ask("id", "-G", "--", u.Username); err == nil && out != "" {
+		return strings.Fields(out)
+	}
+	if all, err := u.GroupIds(); err == nil {
+		return all
+	}
+	return []string{u.Gid}
+}

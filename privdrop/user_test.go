@@ -1,0 +1,140 @@
+package privdrop
+
+import (
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fake puts a program first in PATH.
+func fake(t *testing.T, program, script string) {
+	t.Helper()
+	dir := openDir(t)
+	if err := os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// fakeGetent knows one user only.
+func fakeGetent(t *testing.T, name, line string) {
+	t.Helper()
+	fake(t, "getent", `[ "$#" = 3 ] && [ "$1" = passwd ] && [ "$2" = -- ] && [ "$3" = '`+name+`' ] || exit 2
+echo '`+line+`'`)
+}
+
+// impatient makes a program that does not answer be given up soon.
+func impatient(t *testing.T) {
+	was := patience
+	patience = 50 * time.Millisecond
+	t.Cleanup(func() { patience = was })
+}
+
+func TestAUserOfADirectoryServiceIsFoundByGetent(t *testing.T) {
+	for _, name := range []string{"ldapuser", "-v"} {
+		t.Run(name, func(t *testing.T) {
+			fakeGetent(t, name, name+":x:65533:65532:A User,,,:/home/ldap:/bin/ldapsh")
+			u, err := Lookup(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if u.Username != name || u.Uid != "65533" || u.Gid != "65532" || u.HomeDir != "/home/ldap" || u.Name != "A User,,," {
+				t.Errorf("%+v", u)
+			}
+			if _, err := Lookup("another-user"); err == nil {
+				t.Error("and somebody else as well")
+			}
+		})
+	}
+}
+
+func TestWithoutGetentAnUnknownUserIsSaidToBeUnknown(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	u, err := Lookup("ldapuser")
+	if u != nil || err == nil || err.Error() != `there is no user "ldapuser" on this machine` {
+		t.Errorf("%v, %v", u, err)
+	}
+}
+
+func TestWhatGetentSaysHasToBeAPasswdLine(t *testing.T) {
+	for _, line := range []string{"", "ldapuser", "ldapuser:x:65533", "ldapuser:x:65533:65532:A User:/home/ldap:/bin/sh:more"} {
+		fakeGetent(t, "ldapuser", line)
+		if u, err := Lookup("ldapuser"); err == nil {
+			t.Errorf("%q makes %+v", line, u)
+		}
+	}
+}
+
+func TestALookUpNeedsNoGetentForWhoIsInPasswd(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	for _, want := range users(t) {
+		u, err := Lookup(want[0])
+		if err != nil || u.Uid != want[2] || u.Gid != want[3] || u.HomeDir != want[5] {
+			t.Errorf("%+v, %v", u, err)
+		}
+		if s := shell(want[0]); s != want[6] {
+			t.Errorf("the shell of %s is %q, not %q", want[0], s, want[6])
+		}
+	}
+}
+
+func TestADirectoryServiceThatDoesNotAnswerIsNamed(t *testing.T) {
+	impatient(t)
+	fake(t, "getent", "exec sleep 600")
+	_, err := Lookup("ldapuser")
+	if want := `cannot look up the user "ldapuser": getent has not answered for 50ms`; err == nil || err.Error() != want {
+		t.Errorf("%v, not: %s", err, want)
+	}
+}
+
+// entry is the passwd line of a user that only /etc/group knows of.
+func entry(t *testing.T) *user.User {
+	t.Helper()
+	u := users(t)[len(users(t))-1]
+	return &user.User{Username: u[0], Uid: u[2], Gid: u[3]}
+}
+
+func TestTheGroupsAreThoseThatIdSays(t *testing.T) {
+	u := entry(t)
+	fake(t, "id", `[ "$*" = "-G -- `+u.Username+`" ] && echo 65530 4 65531`)
+	uid, gid, groups, err := ids(u)
+	if err != nil || strconv.Itoa(uid) != u.Uid || strconv.Itoa(gid) != u.Gid || !slices.Equal(groups, []int{65530, 4, 65531}) {
+		t.Errorf("%d, %d, %v, %v", uid, gid, groups, err)
+	}
+}
+
+func TestGroupsThatAreNoNumbersAreRefused(t *testing.T) {
+	fake(t, "id", "echo 65530 many")
+	if _, _, groups, err := ids(entry(t)); err == nil || !strings.Contains(err.Error(), "many") {
+		t.Errorf("%v, %v", groups, err)
+	}
+}
+
+func TestWithoutAnAnswerFromIdTheGroupsAreThoseOfTheFile(t *testing.T) {
+	u := entry(t)
+	for name, script := range map[string]string{"it fails": "echo 65530; exit 1", "it says nothing": "", "it hangs": "exec sleep 600"} {
+		t.Run(name, func(t *testing.T) {
+			impatient(t)
+			fake(t, "id", script)
+			_, _, groups, err := ids(u)
+			slices.Sort(groups)
+			if want := groupsOf(t, u.Username, u.Gid); err != nil || !slices.Equal(groups, want) {
+				t.Errorf("%v, not %v: %v", groups, want, err)
+			}
+		})
+	}
+}
+
+func TestAnIdIsCalledByItsNameIfItHasOne(t *testing.T) {
+	fakeGetent(t, "65533", "ldapuser:x:65533:65532::/:")
+	for uid, want := range map[int]string{0: "root", 65533: "ldapuser", 64000: "64000"} {
+		if got := Name(uid); got != want {
+			t.Errorf("%d is %q, not %q", uid, got, want)
+		}
+	}
+}
