@@ -22,15 +22,10 @@ type stream interface {
 // A bridge copies between a client and its server until both directions are
 // done, and then closes both.
 type bridge struct {
-	client, server stream
-	smtp           bool
-	gone           func(net.Conn) bool
-	grace          time.Duration // for a server whose client is gone
-
-	up, down int64 // bytes from and to the client; valid after copy
+	*visit
+	client, server stream // of the visit, or of its sockets
 
 	mu      sync.Mutex
-	how     string // what ended it: the first thing seen
 	cut     *time.Timer
 	why     error // of the cut, once it was made
 	stopped chan struct{}
@@ -43,7 +38,7 @@ func (b *bridge) copy() {
 	up := make(chan struct{})
 	go func() { // ends at the latest when both connections are closed
 		defer close(up)
-		b.up = b.clientToServer()
+		b.clientToServer()
 		go b.tidy() // ends when copy does
 	}()
 	why := b.serverToClient()
@@ -69,36 +64,47 @@ func (b *bridge) copy() {
 // an orderly one closes the server's receiving side, a reset resets it. If it
 // is the server that is dead, the other direction will see that too, once it
 // has delivered what the server sent while it lived.
-func (b *bridge) clientToServer() int64 {
-	n, err := io.Copy(b.server, b.client)
+func (b *bridge) clientToServer() {
+	err := b.pass(b.server, b.client, ofClient)
 	switch {
-	case err == nil && !broken(b.client, n):
-		b.endedBy("client closed")
+	case err == nil && !broken(b.client, b.bytes[ofClient]):
+		b.endedBy(endings[ofClient])
 		_ = b.server.CloseWrite()
 	case err == nil || dead(b.client):
 		b.endedBy("client reset")
 		reset(b.server)
 	}
-	return n
+}
+
+// pass copies one direction to its end, after what is left of the relay's.
+func (b *bridge) pass(to, from stream, side int) error {
+	if rest := b.rest[side]; len(rest) > 0 {
+		n, err := to.Write(rest)
+		b.bytes[side] += int64(n)
+		if err != nil {
+			return err
+		}
+	}
+	if side == ofServer && b.smtp {
+		return b.copyReplies()
+	}
+	n, err := io.Copy(to, from)
+	b.bytes[side] += n
+	return err
 }
 
 // serverToClient is the other direction. It returns why a client of SMTP
 // should be told that the session is over.
 func (b *bridge) serverToClient() (farewell error) {
-	var err error
-	var r replies
-	if b.smtp {
-		b.down, err = copyReplies(b.client, b.server, &r)
-	} else {
-		b.down, err = io.Copy(b.client, b.server)
-	}
-	if err == nil && broken(b.server, b.down) {
+	err := b.pass(b.client, b.server, ofServer)
+	if err == nil && broken(b.server, b.bytes[ofServer]) {
 		err = syscall.ECONNRESET
 	}
 	// A client that has ended its side, or has been told good-bye, expects the
 	// end; to anybody else it may mean that the tunnel is gone.
-	expected := r.bye || b.end() == clientClosed
-	tell := b.smtp && !expected && r.between && r.total == b.down
+	r := &b.replies
+	expected := r.bye || b.end() == endings[ofClient]
+	tell := b.smtp && !expected && r.between && r.total == b.bytes[ofServer]
 	if cut := b.cutBecause(); cut != nil && tell {
 		return cut
 	}
@@ -115,7 +121,7 @@ func (b *bridge) serverToClient() (farewell error) {
 	case err != nil:
 		b.endedBy("server reset")
 	default:
-		b.endedBy("server closed")
+		b.endedBy(endings[ofServer])
 	}
 	switch {
 	case tell && lost != nil:
@@ -130,32 +136,20 @@ func (b *bridge) serverToClient() (farewell error) {
 	return nil
 }
 
-const clientClosed = "client closed"
-
-// settle is how long a tunnel that has dropped a connection may take to be
-// known as ended.
+// settle is how long what should end together may take to do so: a tunnel and
+// its connections, or the two directions of a session.
 const settle = 100 * time.Millisecond
-
-// lost returns why the tunnel under the server's connection has ended, if it
-// is that which has ended the connection. An ssh that lives holds its end of
-// it until both directions are done.
-func (b *bridge) lost() error {
-	l, ok := b.server.(interface{ Lost(time.Duration) error })
-	if !ok || b.gone == nil || !b.gone(b.server) {
-		return nil
-	}
-	return l.Lost(settle)
-}
 
 // tidy ends the visit of a client that has closed its socket: nobody will read
 // what a server still has to say. The server gets some time to finish. A
 // client that has only shut down its sending side is left alone.
 func (b *bridge) tidy() {
-	if b.gone == nil {
+	gone := b.f.Gone
+	if gone == nil {
 		return
 	}
-	if untilGone(b.client, b.gone, b.stopped) {
-		b.cutAfter(b.grace, nil)
+	if untilGone(b.visit.client, gone, b.stopped) {
+		b.cutAfter(b.f.DrainTimeout, nil) // the server may finish, too
 	}
 }
 
@@ -209,25 +203,11 @@ func (b *bridge) close() {
 	b.server.Close()
 }
 
-func (b *bridge) endedBy(how string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.how == "" {
-		b.how = how
-	}
-}
-
-func (b *bridge) end() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.how
-}
-
 // broken tells whether the end of c, read without an error after n bytes, was
 // a reset. The kernel reports a reset once, to whichever of our directions
 // touches the socket first; the other one reads what looks like an end.
 func broken(c stream, n int64) bool {
-	_, tcp := c.RemoteAddr().(*net.TCPAddr)
+	_, tcp := c.(*net.TCPConn)
 	return tcp && dead(c) && !finished(c, n)
 }
 

@@ -119,8 +119,9 @@ func TestASilentServerIsLeftAloneForTheGraceAfterItsClientHasGone(t *testing.T) 
 		client, ours := newWire()
 		_, theirs := newWire()
 		began := time.Now()
-		b := &bridge{client: ours, server: theirs, grace: time.Minute}
-		b.gone = func(net.Conn) bool { return time.Since(began) >= 10*time.Second }
+		f := &Forwarder{DrainTimeout: time.Minute}
+		f.Gone = func(net.Conn) bool { return time.Since(began) >= 10*time.Second }
+		b := &bridge{visit: &visit{f: f, client: ours, server: theirs}, client: ours, server: theirs}
 		client.Close()
 		b.copy()
 		if d := time.Since(began); d < 70*time.Second || d > 71*time.Second {

@@ -96,6 +96,7 @@ type service struct {
 	dial   Dial
 	refuse func(client net.Conn, err error) // closes the client
 	smtp   bool
+	relay  *relay
 }
 
 func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) error {
@@ -106,6 +107,8 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 	})
 	var clients sync.WaitGroup
 	var stopped time.Time
+	s.relay = newRelay(ctx, &clients)
+	defer s.relay.close()
 	defer clients.Wait()
 	defer l.Close() // before the wait: who comes now is not to hang in the queue
 	defer context.AfterFunc(ctx, func() { stopAccepting(l) })()
@@ -128,7 +131,7 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 			clients.Go(func() { s.refuse(c, ErrStopping) })
 			continue
 		}
-		clients.Go(func() { f.serve(ctx, c, s, &clients) })
+		clients.Go(func() { f.serve(ctx, c, &s) })
 	}
 }
 
@@ -186,16 +189,15 @@ func (f *Forwarder) leave() {
 
 // serve is a client's visit until it is at work, or has been turned away; it
 // then leaves its place.
-func (f *Forwarder) serve(ctx context.Context, client net.Conn, s service, clients *sync.WaitGroup) {
+func (f *Forwarder) serve(ctx context.Context, client net.Conn, s *service) {
 	began := time.Now()
 	f.Log.Debug().Stringer("client", client.RemoteAddr()).Stringer("at", client.LocalAddr()).Msg("client has come")
 	f.stats.waiting.Add(1)
 	server, err := f.dial(ctx, client, s.dial)
 	f.stats.waiting.Add(-1)
 	if err == nil {
-		// What waiting takes of stack is not needed any more: a goroutine of
-		// its own is half as large.
-		clients.Go(func() { f.work(ctx, client.(stream), server.(stream), s, began, since(began)) })
+		f.stats.working.Add(1)
+		s.relay.take(&visit{f: f, client: client, server: server, smtp: s.smtp, began: began, waited: since(began)})
 		return
 	}
 	defer f.leave()
@@ -208,22 +210,6 @@ func (f *Forwarder) serve(ctx context.Context, client net.Conn, s service, clien
 	f.stats.refused.Add(1)
 	log.Warn().Err(err).Msg("client turned away")
 	s.refuse(client, err)
-}
-
-// work is the rest of a client's visit.
-func (f *Forwarder) work(ctx context.Context, client, server stream, s service, began time.Time, waited time.Duration) {
-	defer f.leave()
-	b := &bridge{client: client, server: server, smtp: s.smtp, gone: f.Gone, grace: f.DrainTimeout}
-	stop := context.AfterFunc(ctx, func() { b.cutAfter(f.DrainTimeout, ErrStopping) })
-	defer stop()
-	f.stats.working.Add(1)
-	b.copy()
-	f.stats.working.Add(-1)
-	f.stats.served.Add(1)
-	f.stats.up.Add(b.up)
-	f.stats.down.Add(b.down)
-	f.Log.Info().Stringer("client", client.RemoteAddr()).Stringer("waited", waited).Stringer("lasted", since(began)).
-		Int64("bytes_up", b.up).Int64("bytes_down", b.down).Str("end", b.end()).Msg("client served")
 }
 
 // since is rounded for the log.

@@ -157,7 +157,11 @@ func TestNothingIsLeftOfManyClientsHoweverTheyEnd(t *testing.T) {
 		}
 		return end.dial(ctx)
 	})
-	before := openFiles()
+	c := call(t, r.addr) // the first one is what the relay is opened for
+	_, _ = io.WriteString(c, "x")
+	_, _ = io.ReadFull(c, make([]byte, 1))
+	before := openFiles() - 4 // both ends of both connections
+	c.Close()
 	var clients sync.WaitGroup
 	for i := range 100 {
 		clients.Go(func() {

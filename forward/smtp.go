@@ -136,34 +136,34 @@ var errLost = errors.New("the connection to the mail server was lost")
 // for hours needs none.
 var buffers = sync.Pool{New: func() any { return new([replyBuffer]byte) }}
 
-// copyReplies copies the server's words to the client, and feeds r with them. A
-// client that has got them all has got r.total.
-func copyReplies(client, server stream, r *replies) (written int64, err error) {
+// copyReplies copies the server's words to the client and follows them. A
+// client that has got them all has got b.replies.total.
+func (b *bridge) copyReplies() error {
 	for {
-		if err := untilReadable(server); err != nil {
-			return written, err
+		if err := untilReadable(b.server); err != nil {
+			return err
 		}
-		n, err := copyChunk(client, server, r)
-		written += n
-		if errors.Is(err, io.EOF) {
-			return written, nil
-		}
-		if err != nil {
-			return written, err
+		switch err := b.copyChunk(); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
 		}
 	}
 }
 
-func copyChunk(client, server stream, r *replies) (int64, error) {
+func (b *bridge) copyChunk() error {
 	buf := buffers.Get().(*[replyBuffer]byte)
 	defer buffers.Put(buf)
-	n, err := server.Read(buf[:])
+	n, err := b.server.Read(buf[:])
+	b.received()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	_, _ = r.Write(buf[:n])
-	n, err = client.Write(buf[:n])
-	return int64(n), err
+	_, _ = b.replies.Write(buf[:n])
+	n, err = b.client.Write(buf[:n])
+	b.bytes[ofServer] += int64(n)
+	return err
 }
 
 // untilReadable waits until there is something to read from c, or its end.

@@ -157,6 +157,8 @@ type lease struct {
 	why error
 }
 
+func (l lease) NetConn() net.Conn        { return l.TCPConn }
+func (l lease) Received()                {}
 func (l lease) Lost(time.Duration) error { return l.why }
 
 func TestAClientWhoseTunnelIsLostLearnsWhy(t *testing.T) {

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"io"
 	"net"
 	"syscall"
 	"time"
@@ -26,24 +25,20 @@ func dialNear(ctx context.Context, network, address string) (stream, error) {
 	return c.(stream), nil // tcp and unix connections both are
 }
 
-// A conn is a lease on the tunnel. Its ReadFrom and WriteTo are those of the
-// connection that it wraps, so that io.Copy still uses splice(2).
+// A conn is a lease on the tunnel.
 type conn struct {
 	stream
 	l        *launch
 	giveBack func()
 }
 
-// Read has what has come acknowledged: at the end of a session, too, there are
-// several small segments.
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.stream.Read(p)
-	c.l.acks.now()
-	return n, err
-}
+// NetConn returns the connection itself, for splice(2) and for whoever wants
+// to take its socket elsewhere. Closing it does not give the lease back.
+func (c *conn) NetConn() net.Conn { return c.stream }
 
-func (c *conn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.stream, r) }
-func (c *conn) WriteTo(w io.Writer) (int64, error)  { return io.Copy(w, c.stream) }
+// Received is to be called when bytes have been read from NetConn: it has them
+// acknowledged at once. All through a session there are several small segments.
+func (c *conn) Received() { c.l.acks.now() }
 
 // Close ends the connection and gives the lease back.
 func (c *conn) Close() error {
