@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +18,7 @@ func peerOf(c net.Conn) (peer, error) {
 	if !ok1 || !ok2 {
 		return peer{}, errors.New("not a TCP connection")
 	}
-	return diagnose(diagRequest(remote, local))
+	return kernel.diagnose(diagRequest(remote, local))
 }
 
 // listenerOf asks for the socket that has to accept a connection that we have
@@ -31,24 +32,56 @@ func listenerOf(c net.Conn) (peer, error) {
 	if remote.IP.To4() != nil {
 		nobody = net.IPv4zero
 	}
-	return diagnose(diagRequest(remote, &net.TCPAddr{IP: nobody}))
+	return kernel.diagnose(diagRequest(remote, &net.TCPAddr{IP: nobody}))
 }
 
-func diagnose(request []byte) (peer, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
-	if err != nil {
-		return peer{}, fmt.Errorf("cannot ask the kernel for a socket's owner: %w", err)
+// An oracle is a socket to the kernel's sock_diag(7), which is kept open: there
+// is a question or more for each client.
+type oracle struct {
+	mu     sync.Mutex
+	open   bool
+	fd     int
+	number uint32 // of the last question
+	reply  [1024]byte
+}
+
+var kernel oracle
+
+// diagnose asks one question. It is asked anew if the answer does not come.
+func (o *oracle) diagnose(request []byte) (p peer, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for range 3 {
+		var n int
+		if n, err = o.exchange(request); err == nil {
+			return diagReply(o.reply[:n])
+		}
+		if o.open { // the answer may come late, and must not be taken for another one
+			unix.Close(o.fd)
+			o.open = false
+		}
 	}
-	defer unix.Close(fd)
-	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return peer{}, fmt.Errorf("cannot ask the kernel for a socket's owner: %w", err)
+	return peer{}, fmt.Errorf("cannot ask the kernel for a socket's owner: %w", err)
+}
+
+func (o *oracle) exchange(request []byte) (int, error) {
+	if !o.open {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
+		if err != nil {
+			return 0, err
+		}
+		o.fd, o.open = fd, true
 	}
-	reply := make([]byte, 1024)
-	n, _, err := unix.Recvfrom(fd, reply, 0)
-	if err != nil {
-		return peer{}, fmt.Errorf("cannot ask the kernel for a socket's owner: %w", err)
+	o.number++
+	binary.NativeEndian.PutUint32(request[8:], o.number)
+	if err := unix.Sendto(o.fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return 0, err
 	}
-	return diagReply(reply[:n])
+	n, _, err := unix.Recvfrom(o.fd, o.reply[:], 0)
+	if err == nil && (n < headerSize || binary.NativeEndian.Uint32(o.reply[8:]) != o.number) {
+		err = errors.New("the answer is to another question")
+	}
+	return n, err
 }
 
 // Offsets and sizes of struct nlmsghdr (netlink(7)), inet_diag_req_v2 and

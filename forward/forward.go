@@ -96,6 +96,7 @@ type service struct {
 	dial   Dial
 	refuse func(client net.Conn, err error) // closes the client
 	smtp   bool
+	open   context.Context // done, with the cause ErrStopping, when it is closed
 	relay  *relay
 }
 
@@ -107,6 +108,9 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 	})
 	var clients sync.WaitGroup
 	var stopped time.Time
+	var closed func()
+	s.open, closed = stopping(ctx)
+	defer closed()
 	s.relay = newRelay(ctx, &clients)
 	defer s.relay.close()
 	defer clients.Wait()
@@ -131,7 +135,7 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 			clients.Go(func() { s.refuse(c, ErrStopping) })
 			continue
 		}
-		clients.Go(func() { f.serve(ctx, c, &s) })
+		clients.Go(func() { f.serve(c, &s) })
 	}
 }
 
@@ -189,11 +193,11 @@ func (f *Forwarder) leave() {
 
 // serve is a client's visit until it is at work, or has been turned away; it
 // then leaves its place.
-func (f *Forwarder) serve(ctx context.Context, client net.Conn, s *service) {
+func (f *Forwarder) serve(client net.Conn, s *service) {
 	began := time.Now()
 	f.Log.Debug().Stringer("client", client.RemoteAddr()).Stringer("at", client.LocalAddr()).Msg("client has come")
 	f.stats.waiting.Add(1)
-	server, err := f.dial(ctx, client, s.dial)
+	server, err := f.dial(client, s)
 	f.stats.waiting.Add(-1)
 	if err == nil {
 		f.stats.working.Add(1)
@@ -217,15 +221,12 @@ func since(t time.Time) time.Duration { return time.Since(t).Round(10 * time.Mic
 
 // dial makes the client's connection, for as long as the client waits, its
 // patience lasts and we are not stopped.
-func (f *Forwarder) dial(ctx context.Context, client net.Conn, dial Dial) (net.Conn, error) {
-	ctx, stop := stopping(ctx)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, f.DialTimeout)
-	defer cancel()
-	ctx, leave := context.WithCancelCause(ctx)
+func (f *Forwarder) dial(client net.Conn, s *service) (net.Conn, error) {
+	ctx, leave := context.WithCancelCause(s.open)
 	defer leave(nil)
+	defer time.AfterFunc(f.DialTimeout, func() { leave(context.DeadlineExceeded) }).Stop()
 	defer watch(client, f.Gone, func() { leave(ErrClientLeft) })()
-	return dial(ctx)
+	return s.dial(ctx)
 }
 
 // stopping gives the end of ctx the cause ErrStopping.

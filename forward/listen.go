@@ -18,7 +18,7 @@ func Listen(hosts []string, port int) ([]net.Listener, error) {
 	var ls []net.Listener
 	var absent error
 	for _, host := range hosts {
-		l, err := new(net.ListenConfig).Listen(context.Background(), network(host), net.JoinHostPort(host, strconv.Itoa(port)))
+		l, err := listenConfig(host).Listen(context.Background(), network(host), net.JoinHostPort(host, strconv.Itoa(port)))
 		switch {
 		case err == nil:
 			ls = append(ls, l)
@@ -33,6 +33,15 @@ func Listen(hosts []string, port int) ([]net.Listener, error) {
 		return nil, fmt.Errorf("cannot listen: %w", absent)
 	}
 	return ls, nil
+}
+
+// listenConfig leaves out keepalives where the client is on this machine: its
+// death closes the connection.
+func listenConfig(host string) *net.ListenConfig {
+	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
+		return &net.ListenConfig{KeepAlive: -1}
+	}
+	return new(net.ListenConfig)
 }
 
 // network is of host's family alone: "tcp" would take 0.0.0.0 for both.

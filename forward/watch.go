@@ -7,6 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// watchAfter is how long most clients wait at most: watching one for so short a
+// time is not worth it.
+const watchAfter = 5 * time.Millisecond
+
 // watch calls left, in a goroutine, when the client goes away: when it resets
 // the connection, or closes its socket (gone says so). It takes no byte from
 // the client's. A client that has sent something, or shut down its sending
@@ -18,7 +22,7 @@ func watch(client net.Conn, gone func(net.Conn) bool, left func()) (unwatch func
 		return func() {}
 	}
 	stop, done := make(chan struct{}), make(chan struct{})
-	go func() {
+	begin := time.AfterFunc(watchAfter, func() {
 		defer close(done)
 		if !untilEnd(c) {
 			return
@@ -26,8 +30,11 @@ func watch(client net.Conn, gone func(net.Conn) bool, left func()) (unwatch func
 		if dead(c) || gone != nil && untilGone(client, gone, stop) {
 			left()
 		}
-	}()
+	})
 	return func() {
+		if begin.Stop() {
+			return
+		}
 		close(stop)
 		_ = client.SetReadDeadline(time.Unix(1, 0)) // wakes untilEnd
 		<-done

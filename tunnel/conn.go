@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"net"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -28,8 +29,9 @@ func dialNear(ctx context.Context, network, address string) (stream, error) {
 // A conn is a lease on the tunnel.
 type conn struct {
 	stream
-	l        *launch
-	giveBack func()
+	t    *Tunnel
+	l    *launch
+	once sync.Once
 }
 
 // NetConn returns the connection itself, for splice(2) and for whoever wants
@@ -42,7 +44,7 @@ func (c *conn) Received() { c.l.acks.now() }
 
 // Close ends the connection and gives the lease back.
 func (c *conn) Close() error {
-	defer c.giveBack()
+	defer c.once.Do(func() { c.t.giveBack(c.l) })
 	return c.stream.Close()
 }
 

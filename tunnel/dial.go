@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -45,7 +44,7 @@ func (t *Tunnel) Dial(ctx context.Context, network, address string, answered fun
 		k := knock{t: t, l: r.launch, before: why, began: time.Now(), network: network, address: address, answered: answered}
 		c, err := k.untilAnswered(ctx)
 		if err == nil {
-			return &conn{stream: c, l: r.launch, giveBack: sync.OnceFunc(func() { t.giveBack(r.launch) })}, nil
+			return &conn{stream: c, t: t, l: r.launch}, nil
 		}
 		t.giveBack(r.launch)
 		if !errors.Is(err, errEnded) {
@@ -161,7 +160,7 @@ func (k *knock) once(ctx context.Context) (stream, time.Duration) {
 	defer context.AfterFunc(k.l.life, cancel)() // a dead ssh answers nobody
 	came := k.l.acks.expect()
 	defer came()
-	c, err := k.dial(ctx)
+	c, trusted, err := k.dial(ctx)
 	if errors.Is(err, errNotTrusted) {
 		return nil, time.Second
 	}
@@ -193,31 +192,45 @@ func (k *knock) once(ctx context.Context) (stream, time.Duration) {
 		}
 		return nil, time.Second
 	}
+	if !trusted && k.trust(ctx, c, k.l.near(k.address)) != nil {
+		c.Close()
+		k.l.setNear(k.address, "")
+		return nil, time.Second
+	}
 	return c, 0
 }
 
 // dial tries the near end's addresses in turn and returns the first connection
-// that is trusted.
-func (k *knock) dial(ctx context.Context) (stream, error) {
-	var err, distrusted error
+// that is trusted. Once one of them is known to be ssh's, a connection to it
+// need not wait until ssh has accepted it: it can be checked when it has been
+// answered.
+func (k *knock) dial(ctx context.Context) (c stream, trusted bool, err error) {
+	if near := k.l.near(k.address); near != "" && k.answered != nil {
+		c, err = k.t.dial(ctx, k.network, near)
+		k.note(ctx, err)
+		return c, false, err
+	}
+	var distrusted error
 	for _, address := range nearAddresses(k.network, k.address) {
-		var c stream
 		if c, err = k.t.dial(ctx, k.network, address); err != nil {
-			if !notYet(err) && ctx.Err() == nil {
-				k.problem = err
-			}
+			k.note(ctx, err)
 			continue
 		}
-		if err = k.trust(ctx, c); err == nil {
-			return c, nil
+		if err = k.trust(ctx, c, address); err == nil {
+			k.l.setNear(k.address, address)
+			return c, true, nil
 		}
 		c.Close()
-		if ctx.Err() == nil {
-			k.distrust(address, err)
-		}
 		distrusted = errNotTrusted
 	}
-	return nil, cmp.Or(distrusted, err)
+	return nil, false, cmp.Or(distrusted, err)
+}
+
+// note keeps an error of our own in dialing, for the client.
+func (k *knock) note(ctx context.Context, err error) {
+	if err != nil && !notYet(err) && ctx.Err() == nil {
+		k.problem = err
+	}
 }
 
 // errNotTrusted means that somebody answered at the near end.
@@ -234,19 +247,19 @@ func notYet(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EAGAIN)
 }
 
-func (k *knock) trust(ctx context.Context, c stream) error {
+// trust logs who sits on our near end, once for each client.
+func (k *knock) trust(ctx context.Context, c stream, address string) error {
 	if k.t.cfg.Trust == nil {
 		return nil
 	}
-	return k.t.cfg.Trust(ctx, c)
-}
-
-// distrust logs who sits on our near end, once for each client.
-func (k *knock) distrust(address string, err error) {
-	if k.problem == nil || k.problem.Error() != err.Error() {
-		k.t.cfg.Log.Warn().Str("near_end", address).Err(err).Msg("a connection to the near end was not used")
+	err := k.t.cfg.Trust(ctx, c)
+	if err != nil && ctx.Err() == nil {
+		if k.problem == nil || k.problem.Error() != err.Error() {
+			k.t.cfg.Log.Warn().Str("near_end", address).Err(err).Msg("a connection to the near end was not used")
+		}
+		k.problem = err
 	}
-	k.problem = err
+	return err
 }
 
 // why says what kept the client waiting, as far as it is known: what was seen

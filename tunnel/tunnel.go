@@ -37,7 +37,8 @@ type Config struct {
 	Idle, Jitter time.Duration
 	// Trust says whether the program at the other end of a fresh connection to
 	// a near end is our own ssh; nil trusts everybody. Dial closes a connection
-	// that is not trusted without having sent a byte. It must end when ctx does.
+	// that is not trusted without having sent or passed on a byte. It must end
+	// when ctx does.
 	Trust func(ctx context.Context, c net.Conn) error
 	// Changed, if not nil, is called whenever State or Clients of the status
 	// have changed. The supervisor waits for its return.
@@ -102,7 +103,8 @@ type launch struct {
 	mu     sync.Mutex
 	line   string // of ssh's words, the last that may explain a failure
 	lineAt time.Time
-	pid    int // of ssh, once it runs
+	pid    int               // of ssh, once it runs
+	nears  map[string]string // of a near end's addresses, the one that is known to be ssh's
 
 	acks *acks // hurries first bytes
 
@@ -258,6 +260,22 @@ func (l *launch) lastSince(since time.Time) string {
 		return ""
 	}
 	return l.line
+}
+
+// near is where ssh is known to listen for a near end; empty: it is not known.
+func (l *launch) near(end string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nears[end]
+}
+
+func (l *launch) setNear(end, address string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.nears == nil {
+		l.nears = map[string]string{}
+	}
+	l.nears[end] = address
 }
 
 func lasted(l *launch) time.Duration { return time.Since(l.began).Round(time.Millisecond) }
