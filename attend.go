@@ -218,11 +218,11 @@ func raiseFileLimit() (uint64, error) {
 	return uint64(limit.Cur), nil
 }
 
-// filesPerClient: two sockets, one to ask for their owner, and a pipe each way
-// for splice(2). filesOfOurs: listeners, logs, what the launch of ssh takes,
-// clients that wait for a place, and the pipes that package net keeps at hand
-// for each processor.
-const filesPerClient = 7
+// filesPerClient: two sockets, and a pipe each way for splice(2). filesOfOurs:
+// listeners and their relays, logs, a socket to ask the kernel, what the launch
+// of ssh takes, clients that wait for a place, and the pipes that package net
+// keeps at hand for each processor.
+const filesPerClient = 6
 
 var filesOfOurs = 32 + 4*uint64(runtime.GOMAXPROCS(0))
 

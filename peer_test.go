@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -272,4 +273,46 @@ func TestAUserWithoutANameIsCalledByNumber(t *testing.T) {
 	if got := called(uint32(os.Getuid())); !strings.HasPrefix(got, " (") {
 		t.Errorf("our own user is called %q", got)
 	}
+}
+
+func TestAnswersOfTheKernelAreNotMixedUp(t *testing.T) {
+	ours, _ := loopbackPair(t, "tcp4")
+	theirs, err := net.Dial("tcp4", somebodysServer(t, "tcp4", intruder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	trust := trustOurs(zerolog.Nop())
+	if err := trust(t.Context(), theirs); err == nil {
+		t.Fatal("a stranger is trusted")
+	}
+
+	t.Run("when they come late", func(t *testing.T) {
+		local, remote := ours.LocalAddr().(*net.TCPAddr), ours.RemoteAddr().(*net.TCPAddr)
+		kernel.mu.Lock()
+		err := unix.Sendto(kernel.fd, diagRequest(remote, local), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		kernel.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := trust(t.Context(), theirs); err == nil {
+			t.Error("an earlier answer, about a connection of ours, was taken for the stranger's")
+		}
+	})
+	t.Run("when many ask", func(t *testing.T) {
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				for range 200 {
+					if err := trust(t.Context(), ours); err != nil {
+						t.Errorf("ours: %v", err)
+					}
+					if err := trust(t.Context(), theirs); err == nil {
+						t.Error("a stranger is trusted")
+					}
+				}
+			})
+		}
+		all.Wait()
+	})
 }

@@ -375,3 +375,52 @@ func TestAConnectionToTheNextTunnelIsNotALeaseOnTheLast(t *testing.T) {
 		k.leaves()
 	})
 }
+
+// The first client of a near end learns where it is, and is checked before it
+// waits; the others are checked when they have been answered.
+func TestANearEndThatIsKnownIsCheckedWhenItHasAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var seen []string
+		trusted := true
+		w := newWorld(t, Config{Idle: time.Hour, Trust: func(context.Context, net.Conn) error {
+			seen = append(seen, "checked")
+			if !trusted {
+				return errStranger
+			}
+			return nil
+		}})
+		dial := w.dial
+		w.dial = func(ctx context.Context, network, address string) (stream, error) {
+			if strings.HasPrefix(address, "127.") {
+				return nil, syscall.ECONNREFUSED
+			}
+			seen = append(seen, "dialed "+address)
+			return dial(ctx, network, address)
+		}
+		answered := func(context.Context, net.Conn) error { seen = append(seen, "answered"); return nil }
+		comes := func(patience time.Duration) *client {
+			seen = nil
+			return w.comesTo("tcp", "localhost:1025", patience, answered)
+		}
+		is := func(want ...string) {
+			t.Helper()
+			if !slices.Equal(seen, want) {
+				t.Errorf("%q, want %q", seen, want)
+			}
+		}
+		first := comes(never).connected()
+		is("dialed [::1]:1025", "checked", "answered")
+		second := comes(never).connected()
+		is("dialed [::1]:1025", "answered", "checked")
+
+		trusted = false
+		comes(time.Second / 2).refused("the tunnel to far is up, but: " + errStranger.Error())
+		is("dialed [::1]:1025", "answered", "checked")
+		trusted = true
+		third := comes(never).connected()
+		is("dialed [::1]:1025", "checked", "answered") // it is not known any more
+		for _, k := range []*client{first, second, third} {
+			k.leaves()
+		}
+	})
+}
