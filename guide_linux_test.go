@@ -1,0 +1,241 @@
+//go:build linux
+
+package main
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestSettingUpIsAsThePageSays types what docs/setup.md says.
+func TestSettingUpIsAsThePageSays(t *testing.T) {
+	page := pageBlocks(t, "docs/setup.md")
+	onMachine(t, func(t *testing.T, m *machine) {
+		g := newGuide(t, m)
+		g.follow(t, page)
+		g.hasMail(t, "It works.")
+	})
+}
+
+// TestTheReadmesFiveMinutesAreThoseOfThePage: what the README has one type, the
+// page explains; but for how to build it.
+func TestTheReadmesFiveMinutesAreThoseOfThePage(t *testing.T) {
+	words := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+	explained := ""
+	for _, b := range pageBlocks(t, "docs/setup.md") {
+		for _, s := range b.steps() {
+			explained += words(s.command) + "\n"
+		}
+	}
+	_, readme, _ := strings.Cut(read(t, "README.md"), "## Five minutes")
+	readme, _, _ = strings.Cut(readme, "\n## ")
+	n := 0
+	for l := range strings.Lines(readme) {
+		command, ok := strings.CutPrefix(l, "       ") // of a list
+		if command = words(command); !ok || strings.HasPrefix(command, "scripts/package ") || strings.HasPrefix(command, "go build ") {
+			continue
+		}
+		n++
+		if !strings.Contains(explained, command) {
+			t.Errorf("not in docs/setup.md: %s", command)
+		}
+	}
+	if n < 10 {
+		t.Errorf("%d lines to type in the README, want more", n)
+	}
+}
+
+// A guide is what the pages speak of: a person called me at a machine called
+// desktop, and host.example.com, where a mail server is.
+type guide struct {
+	*machine
+	me   *person
+	far  *otherHost
+	mail net.Listener // its mail server
+}
+
+func newGuide(t *testing.T, m *machine) *guide {
+	t.Helper()
+	runtime.LockOSThread() // and never unlock it: the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWUTS); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Sethostname([]byte("desktop")); err != nil {
+		t.Fatal(err)
+	}
+	g := &guide{machine: m, me: m.newPerson(t, "me")}
+	g.far = g.me.newHost(t, "host.example.com", 0, os.Getpid())
+	write(t, "/etc/hosts", "127.0.0.1 localhost desktop\n::1 localhost\n"+g.far.address+" host.example.com\n")
+	g.mailServer(t)
+	for _, deb := range g.packages(t) {
+		write(t, filepath.Join(g.me.home, filepath.Base(deb)), read(t, deb))
+	}
+	return g
+}
+
+func (g *guide) mailServer(t *testing.T) {
+	g.mail = g.far.serve(t, 25, func(c net.Conn) { speakSMTP(c, func(mail string) { g.mails <- mail }) })
+}
+
+func (g *guide) packages(t *testing.T) []string {
+	t.Helper()
+	debs, err := filepath.Glob(filepath.Join(packages(t), "*_amd64.deb"))
+	if err != nil || len(debs) != 1 {
+		t.Fatalf("packages: %v, %v", debs, err)
+	}
+	return debs
+}
+
+// hasMail waits until a mail with such words has arrived.
+func (g *guide) hasMail(t *testing.T, text string) {
+	t.Helper()
+	for {
+		select {
+		case mail := <-g.mails:
+			if strings.Contains(mail, text) {
+				return
+			}
+		case <-time.After(patience):
+			t.Fatalf("no mail with %q has arrived", text)
+		}
+	}
+}
+
+// follow does what a page says, and fails the test where it is not so.
+func (g *guide) follow(t *testing.T, page []*block) {
+	t.Helper()
+	typed := 0
+	for _, b := range page {
+		if b.file != "" {
+			g.me.writes(t, b.file, strings.TrimSpace(strings.Join(b.lines, "\n"))+"\n")
+			continue
+		}
+		after := g.given(t, b)
+		for _, s := range b.steps() {
+			typed++
+			got := g.me.types(t, s.command)
+			t.Logf("$ %s\n%s", s.command, evened(got))
+			if !s.shows(got) {
+				t.Errorf("%s, line %d, %q is not as it says: $ %s\n%s", b.page, b.line, b.part, s.command, evened(got))
+			}
+		}
+		after()
+	}
+	if typed == 0 {
+		t.Error("there is nothing to type in the page")
+	}
+}
+
+// writes makes a file of the person's.
+func (p *person) writes(t *testing.T, name, text string) {
+	t.Helper()
+	if rest, ok := strings.CutPrefix(name, "~/"); ok {
+		name = filepath.Join(p.home, rest)
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, name, text)
+	p.owns(t, name)
+}
+
+// given brings about what a block takes for given, and returns what undoes it.
+func (g *guide) given(t *testing.T, b *block) (undo func()) {
+	t.Helper()
+	keys := filepath.Join(g.far.home(g.me), ".ssh/authorized_keys")
+	known := filepath.Join(g.me.home, ".ssh/known_hosts")
+	switch b.given {
+	case "":
+		return func() {}
+	case "the host takes no passwords":
+		back := g.without(t, keys)
+		g.far.configure(t, "PasswordAuthentication no", "KbdInteractiveAuthentication no")
+		g.far.reload(t)
+		return func() {
+			back()
+			g.far.configure(t)
+			g.far.reload(t)
+		}
+	case "only root has logged in":
+		return g.without(t, known)
+	case "the host has another key":
+		g.far.newKey(t)
+		g.far.reload(t)
+		return func() {}
+	case "permitopen has another name for localhost":
+		return g.changed(t, keys, `permitopen="localhost:25"`, `permitopen="127.0.0.1:25"`)
+	case "a setting is misspelt":
+		return g.changed(t, defaultSettings, "\nMINIMAIL_HOST=", "\nMINIMAIL_HOTS=")
+	case "the key has a passphrase":
+		file := filepath.Join(g.me.home, ".ssh/minimail")
+		command(t, "ssh-keygen", "-q", "-p", "-N", g.me.password, "-f", file)
+		g.me.owns(t, file)
+		return func() {}
+	case "exim has port 25":
+		return g.exim(t)
+	case "the host has forgotten the key":
+		back := g.without(t, keys)
+		g.run(t, 0, "minimail", "restart")
+		return back
+	}
+	t.Fatalf("%s, line %d: %q is not known", b.page, b.line, b.given)
+	return nil
+}
+
+// without takes a file away for some time.
+func (g *guide) without(t *testing.T, file string) (back func()) {
+	t.Helper()
+	if err := os.Rename(file, file+".away"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Rename(file+".away", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// changed changes a file for some time.
+func (g *guide) changed(t *testing.T, file, from, to string) (back func()) {
+	t.Helper()
+	text := read(t, file)
+	if !strings.Contains(text, from) {
+		t.Fatalf("%q is not in %s:\n%s", from, file, text)
+	}
+	write(t, file, strings.Replace(text, from, to, 1))
+	return func() { write(t, file, text) }
+}
+
+// exim has a program of that name listen where the mail server of the
+// distribution does.
+func (g *guide) exim(t *testing.T) (stop func()) {
+	t.Helper()
+	nc, err := exec.LookPath("nc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(publicDir(t), "exim4")
+	write(t, file, read(t, nc))
+	if err := os.Chmod(file, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(file, "-lkv", "127.0.0.1", "25")
+	said := new(words)
+	cmd.Stderr = said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said.wait(t, "(?i)listening")
+	return func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+}
