@@ -54,7 +54,7 @@ func (p *person) owns(t *testing.T, name string) {
 func (p *person) answers() map[*regexp.Regexp]string {
 	return map[*regexp.Regexp]string{
 		regexp.MustCompile(`\(yes/no/\[fingerprint\]\)\? $`):                "yes",
-		regexp.MustCompile(`(password|passphrase): $`):                                   p.password,
+		regexp.MustCompile(`(password|passphrase): $`):                      p.password,
 		regexp.MustCompile(`Do you want to continue\? \[Y/n\] $`):           "y",
 		regexp.MustCompile(`Enter file in which to save the key \(.*\): $`): "",
 		regexp.MustCompile(`Escape character.*\r\n220 .*\r\n$`):             "quit",

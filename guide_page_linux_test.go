@@ -100,7 +100,7 @@ var sameEachTime = []struct {
 	{regexp.MustCompile(`OpenSSH[_ ][\w.]+( [\w.+-]+)?`), "OpenSSH"},
 	{regexp.MustCompile(`\b\d\d\d\d-\d\d-\d\d[ T]`), ""},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?`), "TIME"},
-	{regexp.MustCompile(`\b\d+(\.\d+)? ?(ms|s)\b`), "SOME s"},
+	{regexp.MustCompile(`\b(\d+h)?(\d+m)?\d+(\.\d+)? ?(ms|µs|s)\b`), "SOME s"},
 	{regexp.MustCompile(`(/tmp/ssh-copy-id\.)\w+`), "${1}X"},
 }
 
