@@ -96,6 +96,7 @@ func newGuide(t *testing.T, m *machine) *guide {
 	if err := unix.Sethostname([]byte("desktop")); err != nil {
 		t.Fatal(err)
 	}
+	write(t, "/etc/hostname", "desktop\n")
 	g := &guide{machine: m, me: m.newPerson(t, "me")}
 	g.far = g.me.newHost(t, "host.example.com", 0, os.Getpid())
 	write(t, "/etc/hosts", "127.0.0.1 localhost desktop\n::1 localhost\n"+g.far.address+" host.example.com\n")
