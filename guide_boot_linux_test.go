@@ -27,6 +27,9 @@ func TestAtBootIsAsThePageSaysWithSystemdToo(t *testing.T) {
 		g.run(t, 0, "sh", "-c", "rm -rf /etc/systemd/system/*.wants /lib/systemd/system/multi-user.target.wants")
 		systemctl := g.boot(t)
 		g.onContainer(t, "SUDO_USER=me minimail start")
+		if got := g.onContainer(t, "systemctl daemon-reload; service minimail start"); !strings.Contains(got, "A dependency job for minimail.service failed") {
+			t.Errorf("started beside one that has port 25, the service says %q", got)
+		}
 		typed := 0
 		for _, b := range page {
 			for _, s := range b.steps() {
