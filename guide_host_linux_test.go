@@ -249,7 +249,7 @@ func (h *otherHost) listen(t *testing.T, port int) net.Listener {
 }
 
 // serve has each connection to a port of the host served, until the test ends.
-func (h *otherHost) serve(t *testing.T, port int, serve func(net.Conn)) net.Listener {
+func (h *otherHost) serve(t *testing.T, port int, serve func(net.Conn)) {
 	t.Helper()
 	l := h.listen(t, port)
 	go func() {
@@ -264,5 +264,4 @@ func (h *otherHost) serve(t *testing.T, port int, serve func(net.Conn)) net.List
 			}()
 		}
 	}()
-	return l
 }

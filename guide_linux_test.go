@@ -82,9 +82,8 @@ func fiveMinutes(t *testing.T) (commands []string) {
 // desktop, and host.example.com, where a mail server is.
 type guide struct {
 	*machine
-	me   *person
-	far  *otherHost
-	mail net.Listener // its mail server
+	me  *person
+	far *otherHost
 }
 
 func newGuide(t *testing.T, m *machine) *guide {
@@ -100,24 +99,20 @@ func newGuide(t *testing.T, m *machine) *guide {
 	g := &guide{machine: m, me: m.newPerson(t, "me")}
 	g.far = g.me.newHost(t, "host.example.com", 0, os.Getpid())
 	write(t, "/etc/hosts", "127.0.0.1 localhost desktop\n::1 localhost\n"+g.far.address+" host.example.com\n")
-	g.mailServer(t)
-	for _, deb := range g.packages(t) {
-		write(t, filepath.Join(g.me.home, filepath.Base(deb)), read(t, deb))
-	}
+	g.far.serve(t, 25, func(c net.Conn) { speakSMTP(c, func(mail string) { g.mails <- mail }) })
+	deb := g.deb(t)
+	write(t, filepath.Join(g.me.home, filepath.Base(deb)), read(t, deb))
 	return g
 }
 
-func (g *guide) mailServer(t *testing.T) {
-	g.mail = g.far.serve(t, 25, func(c net.Conn) { speakSMTP(c, func(mail string) { g.mails <- mail }) })
-}
-
-func (g *guide) packages(t *testing.T) []string {
+// deb is the package.
+func (g *guide) deb(t *testing.T) string {
 	t.Helper()
 	debs, err := filepath.Glob(filepath.Join(packages(t), "*_amd64.deb"))
 	if err != nil || len(debs) != 1 {
 		t.Fatalf("packages: %v, %v", debs, err)
 	}
-	return debs
+	return debs[0]
 }
 
 // hasMail waits until a mail with such words has arrived.

@@ -15,7 +15,7 @@ import (
 //     line "..." stands for any lines, "..." within a line for any text. What
 //     differs from run to run (times, pids, keys) may differ.
 //   - a block below <!-- file: NAME --> is what that file of the person's then has in it;
-//   - <!-- given: STATE --> above a session brings a state about (guide.states),
+//   - <!-- given: STATE --> above a session brings a state about (guide.given),
 //     which ends with the session.
 //
 // Any other block is for reading only.
@@ -101,7 +101,6 @@ var sameEachTime = []struct {
 	{regexp.MustCompile(`\b\d\d\d\d-\d\d-\d\d[ T]`), ""},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?`), "TIME"},
 	{regexp.MustCompile(`\b(\d+h)?(\d+m)?\d+(\.\d+)? ?(ms|µs|s)\b`), "SOME s"},
-	{regexp.MustCompile(`(/tmp/ssh-copy-id\.)\w+`), "${1}X"},
 }
 
 func evened(s string) string {

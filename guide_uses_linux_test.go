@@ -28,7 +28,7 @@ func TestOtherUsesAreAsThePageSays(t *testing.T) {
 	page := pageBlocks(t, "docs/uses.md")
 	onMachine(t, func(t *testing.T, m *machine) {
 		g := newGuide(t, m)
-		g.run(t, 0, "dpkg", "--install", g.packages(t)[0])
+		g.run(t, 0, "dpkg", "--install", g.deb(t))
 		for _, command := range []string{"ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519", "ssh-copy-id me@host.example.com"} {
 			g.me.types(t, command)
 		}
