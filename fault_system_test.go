@@ -261,7 +261,7 @@ func TestAConfinedKeySuffices(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	far := mailServer(t, nil)
-	write(t, h.path("key.pub"), fmt.Sprintf(`restrict,port-forwarding,permitopen="%s" %s`, far, read(t, h.path("key.pub"))))
+	write(t, h.path("key.pub"), fmt.Sprintf(`restrict,port-forwarding,permitopen="%s",permitlisten="localhost:1",command="/bin/false" %s`, far, read(t, h.path("key.pub"))))
 	m := h.minimail(t, far)
 	m.greets(t)
 	m.down(t)
