@@ -142,6 +142,7 @@ func tunnelConfig(s settings, log zerolog.Logger, say *notifier) tunnel.Config {
 		Idle:     s.idle,
 		Jitter:   s.jitter,
 		Trust:    trustOurs(log),
+		Belongs:  ownNearEnd,
 		Changed:  func(now tunnel.Status) { say.say("STATUS=" + sentence(now)) },
 		Log:      log,
 	}

@@ -46,7 +46,7 @@ func listenersAt(ports []int) ([]listener, error) {
 		}
 	}
 	if len(all) > 0 {
-		findOwners(all)
+		findOwners(all, "[0-9]*")
 	}
 	return all, nil
 }
@@ -84,9 +84,10 @@ func parseHexAddress(s string) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(addr.Unmap(), uint16(port)), ok
 }
 
-// findOwners looks through all processes that we may look into.
-func findOwners(all []listener) {
-	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+// findOwners looks through the processes whose pids match a pattern, as far as
+// we may look into them.
+func findOwners(all []listener, pids string) {
+	fds, _ := filepath.Glob("/proc/" + pids + "/fd/*")
 	for _, fd := range fds {
 		to, err := os.Readlink(fd)
 		if err != nil || !strings.HasPrefix(to, "socket:[") {

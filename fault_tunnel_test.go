@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -241,6 +243,68 @@ func TestFault15NearPortIsOurLeftOverSSHs(t *testing.T) {
 	m.refuses(t, fmt.Sprintf("ssh cannot listen on %d.*Address already in use", m.near))
 	_ = left.Process.Kill()
 	m.serves(t)
+}
+
+// Two minimails of one user, for two hosts, may have been given the same near
+// end. No mail may go to the other one's host.
+func TestFault15NearEndIsAnotherTunnelsOfOurs(t *testing.T) {
+	for name, socket := range map[string]bool{"port": false, "socket": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var near any = freePort(t)
+			if socket {
+				dir := publicDir(t)
+				giveTo(t, dir, runAs)
+				near = filepath.Join(dir, "near")
+			}
+			var all [2]*minimail
+			for i := range all {
+				m := newHost(t).prepare(t, greeter(t, fmt.Sprintf("220 host %d", i)), "--wait", "3s", "--idle", "1h")
+				at := slices.Index(m.cmd.Args, "--forward") + 1
+				m.cmd.Args[at] = strings.Replace(m.cmd.Args[at], strconv.Itoa(m.near), fmt.Sprint(near), 1)
+				m.start(t)
+				all[i] = m
+			}
+			is := func(m *minimail, want string) {
+				t.Helper()
+				if got := m.greeting(t); !regexp.MustCompile(want).MatchString(got) {
+					t.Errorf("greeting %q, want %q", got, want)
+				}
+			}
+			is(all[0], "^220 host 0$")
+			if socket { // the second ssh takes the path from the first one
+				is(all[1], "^220 host 1$")
+				is(all[0], "^421 .* belongs to another ssh, pid [0-9]+")
+			} else {
+				is(all[1], "^421 .* cannot listen on .*Address already in use")
+				is(all[0], "^220 host 0$")
+			}
+		})
+	}
+}
+
+// greeter is a server that says a line to everybody.
+func greeter(t *testing.T, line string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() { // ends with the listener
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.WriteString(c, line+"\r\n")
+				_, _ = io.Copy(io.Discard, c)
+			}()
+		}
+	}()
+	return l.Addr().String()
 }
 
 func TestFault16SSHIsKilledWhileClientsWait(t *testing.T) {

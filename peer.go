@@ -18,6 +18,7 @@ import (
 // holds it, it is either not accepted yet or closed.
 type peer struct {
 	uid     uint32
+	inode   uint32
 	held    bool
 	listens bool // it is not a connection at all
 	closed  bool

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,52 @@ func listenerOf(c net.Conn) (peer, error) {
 		nobody = net.IPv4zero
 	}
 	return kernel.diagnose(diagRequest(remote, &net.TCPAddr{IP: nobody}))
+}
+
+// ownNearEnd says whether c leads to the ssh that we have launched, as far as can
+// be told. What is found out is that it leads to another ssh: that of another
+// minimail, say, whose near end is the same port.
+func ownNearEnd(c net.Conn, ssh int) error {
+	for _, p := range listening(c, ssh) {
+		group, err := unix.Getpgid(p.pid)
+		if err == nil && group != ssh && p.name == "ssh" {
+			return fmt.Errorf("%s belongs to another ssh, pid %d: each tunnel needs a port, or a socket, of its own", c.RemoteAddr(), p.pid)
+		}
+	}
+	return nil
+}
+
+// listening are the processes that listen where c leads to. Whether ssh is one
+// of them is looked up first, for that is quick.
+func listening(c net.Conn, ssh int) []process {
+	if u, ok := c.(*net.UnixConn); ok {
+		return listeningUnix(u)
+	}
+	p, err := listenerOf(c)
+	if err != nil || !p.listens {
+		return nil
+	}
+	l := []listener{{inode: strconv.Itoa(int(p.inode))}}
+	for _, pids := range []string{strconv.Itoa(ssh), "[0-9]*"} {
+		if findOwners(l, pids); len(l[0].procs) > 0 {
+			break
+		}
+	}
+	return l[0].procs
+}
+
+func listeningUnix(c *net.UnixConn) []process {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	var all []process
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			all = []process{processOf(int(cred.Pid))}
+		}
+	})
+	return all
 }
 
 // An oracle is a socket to the kernel's sock_diag(7), which is kept open: there
@@ -138,5 +185,5 @@ func diagReply(b []byte) (peer, error) {
 	}
 	state := b[replyState]
 	held := state != tcpListen && ne.Uint32(b[replyInode:]) != 0
-	return peer{uid: ne.Uint32(b[replyUID:]), held: held, listens: state == tcpListen, closed: !held && state != tcpEstablished && state != tcpSynRecv}, nil
+	return peer{uid: ne.Uint32(b[replyUID:]), inode: ne.Uint32(b[replyInode:]), held: held, listens: state == tcpListen, closed: !held && state != tcpEstablished && state != tcpSynRecv}, nil
 }

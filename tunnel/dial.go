@@ -217,7 +217,12 @@ func (k *knock) dial(ctx context.Context) (c stream, trusted bool, err error) {
 			continue
 		}
 		if err = k.trust(ctx, c, address); err == nil {
-			k.l.setNear(k.address, address)
+			err = k.belongs(c, address)
+		}
+		if err == nil {
+			if k.network == "tcp" {
+				k.l.setNear(k.address, address)
+			}
 			return c, true, nil
 		}
 		c.Close()
@@ -247,19 +252,35 @@ func notYet(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EAGAIN)
 }
 
-// trust logs who sits on our near end, once for each client.
 func (k *knock) trust(ctx context.Context, c stream, address string) error {
 	if k.t.cfg.Trust == nil {
 		return nil
 	}
 	err := k.t.cfg.Trust(ctx, c)
-	if err != nil && ctx.Err() == nil {
-		if k.problem == nil || k.problem.Error() != err.Error() {
-			k.t.cfg.Log.Warn().Str("near_end", address).Err(err).Msg("a connection to the near end was not used")
-		}
-		k.problem = err
+	if ctx.Err() == nil {
+		k.distrust(address, err)
 	}
 	return err
+}
+
+func (k *knock) belongs(c stream, address string) error {
+	if k.t.cfg.Belongs == nil {
+		return nil
+	}
+	err := k.t.cfg.Belongs(c, k.l.process())
+	k.distrust(address, err)
+	return err
+}
+
+// distrust logs who sits on our near end, once for each client.
+func (k *knock) distrust(address string, err error) {
+	if err == nil {
+		return
+	}
+	if k.problem == nil || k.problem.Error() != err.Error() {
+		k.t.cfg.Log.Warn().Str("near_end", address).Err(err).Msg("a connection to the near end was not used")
+	}
+	k.problem = err
 }
 
 // why says what kept the client waiting, as far as it is known: what was seen

@@ -40,6 +40,12 @@ type Config struct {
 	// that is not trusted without having sent or passed on a byte. It must end
 	// when ctx does.
 	Trust func(ctx context.Context, c net.Conn) error
+	// Belongs, if not nil, says whether who listens at the other end of c is the
+	// launched process, or one of its group, and not some other tunnel of ours.
+	// It is asked, after Trust, before a near end of a launch is used for the
+	// first time, and for each connection to a Unix socket, which anybody of
+	// ours may replace.
+	Belongs func(c net.Conn, pid int) error
 	// Changed, if not nil, is called whenever State or Clients of the status
 	// have changed. The supervisor waits for its return.
 	Changed func(Status)
