@@ -49,6 +49,7 @@ type checkup struct {
 	version sshVersion
 	config  sshSettings // as our ssh will have them; nil: not known
 	login   login
+	badKeys []key // that cannot be used without being asked
 }
 
 // check is the word: it tries all that mail needs, as the user whom minimail

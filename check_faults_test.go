@@ -41,7 +41,7 @@ func TestCheckNamesAKeyWithAPassphrase(t *testing.T) {
 	c.exits(t, 2)
 	mend := "ssh-keygen -p -N '' -f " + h.path("key")
 	c.says(t, "WARN", "key", q(h.path("key"))+" has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail", q(mend))
-	c.says(t, "FAIL", "login", `Permission denied`, "")
+	c.says(t, "FAIL", "login", `Permission denied.*: ssh had no key that it could use, see key above`, q(mend))
 	command(t, "sh", "-c", mend+" -q -P secret")
 	giveTo(t, h.path("key"), runAs)
 	m.check(t).isWell(t)

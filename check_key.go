@@ -36,6 +36,7 @@ func (c *checkup) checkKeys(ctx context.Context) {
 		}
 	}
 	agent := c.agentKeys(ctx)
+	c.badKeys = bad
 	switch {
 	case len(bad) > 0:
 		for _, k := range bad {
@@ -105,12 +106,12 @@ func (c *checkup) tryKey(ctx context.Context, path string) (k key, there bool) {
 	case err == nil:
 		return key{path, well, path + ", without a passphrase", nil}, true
 	case strings.Contains(words, "passphrase"):
-		return key{path, doubtful, path + " has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail",
-			[]string{
-				typed("ssh-keygen", "-p", "-N", "", "-f", path) + " (takes the passphrase off)",
-				"or a key of minimail's own: " + c.byHand("ssh-keygen", "-t", "ed25519", "-N", "", "-f", path+"-minimail") +
-					"; " + c.copyKey(path+"-minimail") + "; --ssh-option IdentityFile=" + path + "-minimail",
-			}}, true
+		mend := []string{typed("ssh-keygen", "-p", "-N", "", "-f", path) + " (takes the passphrase off)"}
+		if own := path + "-minimail"; !strings.HasSuffix(path, "-minimail") {
+			mend = append(mend, "or a key of minimail's own: "+c.byHand("ssh-keygen", "-t", "ed25519", "-N", "", "-f", own)+
+				"; "+c.copyKey(own)+"; --ssh-option IdentityFile="+own)
+		}
+		return key{path, doubtful, path + " has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail", mend}, true
 	}
 	return key{path, broken, fmt.Sprintf("%s is of no use: %s", path, orElse(lastLine(words), fmt.Sprint(err))), c.newKey()}, true
 }

@@ -60,6 +60,8 @@ func (c *checkup) explainLogin(said string) (what string, mend []string) {
 	case says("Too many authentication failures"):
 		return "ssh offered too many keys before the right one", []string{
 			"--ssh-option IdentitiesOnly=yes --ssh-option IdentityFile=KEY", tryIt}
+	case says("Permission denied (") && len(c.badKeys) > 0:
+		return "ssh had no key that it could use, see key above", append(c.badKeys[0].mend, tryIt)
 	case says("Permission denied ("):
 		return "the host does not accept the key", []string{c.copyKey(c.firstKey()), tryIt}
 	case says("Not allowed at this time"):
@@ -126,7 +128,7 @@ func (c *checkup) explainFar(e farEnd) (what string, mend []string) {
 	case strings.Contains(words, "administratively prohibited"):
 		return "; the host's sshd does not let us forward to there", []string{
 			"sshd_config over there: AllowTcpForwarding yes (or local), PermitOpen any or " + e.far,
-			"authorized_keys over there, in front of the key: restrict,port-forwarding,permitopen=\"" + e.far + "\""}
+			"authorized_keys over there, in front of the key: restrict,port-forwarding,permitopen=\"" + e.far + "\",permitlisten=\"localhost:1\",command=\"/bin/false\""}
 	case strings.Contains(words, "Connection refused"):
 		return "; no mail server listens there", []string{
 			"on the host: ss -ltn (must list the port); start the mail server", other}
