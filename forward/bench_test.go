@@ -2,6 +2,7 @@ package forward
 
 import (
 	"io"
+	"sync"
 	"testing"
 )
 
@@ -23,6 +24,46 @@ func BenchmarkGreeting(b *testing.B) {
 					b.Fatal(err)
 				}
 				c.Close()
+			}
+		})
+	}
+}
+
+// BenchmarkReply is a line and its answer, in a session that stays.
+func BenchmarkReply(b *testing.B) {
+	for name, way := range map[string]func(*testing.B, *farEnd) string{"direct": direct, "forwarded": forwarded} {
+		b.Run(name, func(b *testing.B) {
+			c := must(dialTCP(way(b, answering(b, "tcp", echoes))))
+			defer c.Close()
+			says(b, c, "220 far\r\n")
+			for b.Loop() {
+				asks(b, c, "NOOP\r\n")
+			}
+		})
+	}
+}
+
+// BenchmarkHerd is 500 clients that come at once, until all are greeted and
+// have left.
+func BenchmarkHerd(b *testing.B) {
+	for name, way := range map[string]func(*testing.B, *farEnd) string{"direct": direct, "forwarded": forwarded} {
+		b.Run(name, func(b *testing.B) {
+			addr := way(b, answering(b, "tcp", echoes))
+			for b.Loop() {
+				var clients sync.WaitGroup
+				for range 500 {
+					clients.Go(func() {
+						c, err := dialTCP(addr)
+						if err == nil {
+							_, err = io.ReadFull(c, make([]byte, 9))
+							c.Close()
+						}
+						if err != nil {
+							b.Error(err)
+						}
+					})
+				}
+				clients.Wait()
 			}
 		})
 	}

@@ -14,29 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// echoes greets, and answers each line with itself.
-func echoes(c stream) {
-	_, _ = io.WriteString(c, "220 far\r\n")
-	_, _ = io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
-}
-
-// says fails the test unless the forwarder's client reads want.
-func says(t testing.TB, c net.Conn, want string) {
-	t.Helper()
-	b := make([]byte, len(want))
-	if _, err := io.ReadFull(c, b); err != nil || string(b) != want {
-		t.Fatalf("%q, %v; want %q", b, err, want)
-	}
-}
-
-func asks(t testing.TB, c net.Conn, line string) {
-	t.Helper()
-	if _, err := io.WriteString(c, line); err != nil {
-		t.Fatal(err)
-	}
-	says(t, c, line)
-}
-
 func TestAHeldClientCostsNoGoroutine(t *testing.T) {
 	noLeaks(t)
 	const n = 100
