@@ -73,12 +73,10 @@ func (p *postOffice) keepsMail(t *testing.T, spool string, run func()) {
 	home := p.home(t, "me")
 	for _, line := range []string{mailxToRoot, "/usr/sbin/sendmail -i you@example.com < mail.txt"} {
 		p.do(t, home, line)
-		p.arrives(t, line)
+		p.brings(t, line, mailText)
 	}
 	p.do(t, "/", cronsLine)
-	if got := p.next(t); got.text != "hello\n" || got.from != sender || len(got.to) != 1 || got.to[0] != recipient {
-		t.Errorf("cron's mail arrived as %+v", got)
-	}
+	p.brings(t, "cron", "hello\n")
 	eventually(t, "the spool is empty", func() bool { return len(spooled(spool)) == 0 })
 	p.minimail.down(t)
 
@@ -94,7 +92,7 @@ func (p *postOffice) keepsMail(t *testing.T, spool string, run func()) {
 	write(t, p.host.path("key.pub"), key)
 	p.minimail.forgets(t)
 	run()
-	p.arrives(t, "the queue's next run")
+	p.brings(t, "the queue's next run", mailText)
 	eventually(t, "the spool is empty", func() bool { return len(spooled(spool)) == 0 })
 	if n := len(p.arrived); n > 0 {
 		t.Errorf("%d more mails: %+v", n, <-p.arrived)

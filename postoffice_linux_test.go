@@ -70,12 +70,11 @@ func newPostOffice(t *testing.T, packages ...string) *postOffice {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	})
+	p.run(t, 0, "rm", "-rf", "/var/spool/nullmailer", "/var/spool/dma", "/etc/nullmailer", "/etc/dma") // if this machine has them
 	command(t, "sh", "-ec", `for deb in "$1"/*.deb; do
 		dpkg --fsys-tarfile "$deb" | tar -C / -xp --keep-directory-symlink
 	done`, "sh", debs)
-	if !exists("/usr/bin/mail") { // as its postinst does it
-		p.run(t, 0, "ln", "-s", "bsd-mailx", "/usr/bin/mail")
-	}
+	p.run(t, 0, "ln", "-sf", "bsd-mailx", "/usr/bin/mail") // as its postinst does
 	write(t, "/etc/mailname", "desktop.example.com\n")
 	far := listen(t, func(c net.Conn) {
 		heard := &wire{Conn: c}
@@ -181,29 +180,22 @@ func (w *wire) delivery(t *testing.T) delivery {
 	return d
 }
 
-// next is the next mail that arrives.
-func (p *postOffice) next(t *testing.T) delivery {
+// brings fails the test unless the next mail is from sender to recipient, with
+// the text whole.
+func (p *postOffice) brings(t *testing.T, by, text string) {
 	t.Helper()
+	var d delivery
 	select {
-	case d := <-p.arrived:
-		return d
+	case d = <-p.arrived:
 	case <-time.After(2 * patience):
-		t.Fatal("no mail has arrived")
-		return delivery{}
+		t.Fatalf("no mail has arrived by %s", by)
 	}
-}
-
-// arrives fails the test unless the next mail has the right addresses, and the
-// text whole.
-func (p *postOffice) arrives(t *testing.T, by string) {
-	t.Helper()
-	d := p.next(t)
 	if d.from != sender || !slices.Equal(d.to, []string{recipient}) {
 		t.Errorf("%s: from %s to %v, want from %s to %s", by, d.from, d.to, sender, recipient)
 	}
-	text, _, _ := strings.Cut(d.text, "---\n a") // git's statistics
-	if strings.TrimRight(text, "\n") != strings.TrimRight(mailText, "\n") {
-		t.Errorf("%s has sent\n%q, want\n%q", by, d.text, mailText)
+	got, _, _ := strings.Cut(d.text, "\n---\n text.txt") // git has its patch there
+	if strings.TrimRight(got, "\n") != strings.TrimRight(text, "\n") {
+		t.Errorf("%s has brought\n%q, want\n%q", by, d.text, text)
 	}
 }
 
