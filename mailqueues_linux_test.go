@@ -10,8 +10,6 @@ import (
 
 // The mail servers of docs/mail.md that keep a mail until it can leave.
 
-const mailxToRoot = "mail -s 'a subject' root < text.txt"
-
 func TestNullmailerKeepsAMailUntilTheHostIsBack(t *testing.T) {
 	t.Parallel()
 	p := newPostOffice(t, "nullmailer", "bsd-mailx")
