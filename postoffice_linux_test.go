@@ -256,6 +256,8 @@ func (m *minimail) forgets(t *testing.T) {
 	eventually(t, "the back-off is forgotten", func() bool { return m.log.count("back-off forgotten") > n })
 }
 
+var endOfBlock = regexp.MustCompile(`^\n[^\s]`)
+
 // TestTheGuideOnMailProgramsShowsWhatIsTested: each file, as a block of its own
 // under a link to it, and each command line.
 func TestTheGuideOnMailProgramsShowsWhatIsTested(t *testing.T) {
@@ -274,7 +276,7 @@ func TestTheGuideOnMailProgramsShowsWhatIsTested(t *testing.T) {
 		_, below, linked := strings.Cut(page, "]("+name+")")
 		if !linked {
 			t.Errorf("no link to %s", name)
-		} else if _, after, shown := strings.Cut(below, "\n\n"+block.String()); !shown || !strings.HasPrefix(after, "\n") {
+		} else if _, after, shown := strings.Cut(below, "\n\n"+block.String()); !shown || !endOfBlock.MatchString(after) {
 			t.Errorf("not shown as it is below its link: %s", name)
 		}
 		return nil
