@@ -37,7 +37,7 @@ func colour(w *os.File) bool { return term.IsTerminal(int(w.Fd())) }
 func openLog(path string, owner *user.User) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 	if err != nil {
-		return fmt.Errorf("cannot open the log: %w", err)
+		return placeError("cannot open the log", path, "--log-file", err)
 	}
 	defer f.Close()
 	if err := handOver(f, owner); err != nil {

@@ -102,7 +102,7 @@ func ownerOf(t *testing.T, path string) int {
 func TestALogThatCannotBeOpenedIsAnErrorWithItsName(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{dir, filepath.Join(dir, "missing", "log")} {
-		if err := openLog(path, nil); err == nil || !strings.HasPrefix(err.Error(), "cannot open the log: ") || !strings.Contains(err.Error(), path) {
+		if err := openLog(path, nil); err == nil || !strings.HasPrefix(err.Error(), "cannot open the log "+path+": ") || !strings.Contains(hintOf(err), "--log-file") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

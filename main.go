@@ -52,7 +52,7 @@ func run(argv []string) int {
 		fmt.Println("MINIMAIL UNKNOWN -", err)
 		return exitNagiosUnknown
 	}
-	fmt.Fprintf(os.Stderr, "minimail: %v\n", err)
+	complain(os.Stderr, err)
 	return exitCode(err)
 }
 
