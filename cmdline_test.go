@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 )
 
 // TestABadValueIsOneLineThatNamesItAndWhatIsExpected runs the program: nothing
@@ -188,9 +190,9 @@ func TestASettingOnOrOffMustBeOneOrTheOther(t *testing.T) {
 	}
 }
 
-// TestHelpFitsATerminal: 80 columns, 40 lines, and every option is in it.
+// TestHelpFitsATerminal: 80 columns, 40 lines, and every option is in it, and
+// examples that the program understands.
 func TestHelpFitsATerminal(t *testing.T) {
-	t.Parallel()
 	cmd := exec.Command(program, "-h")
 	out, err := cmd.Output()
 	if err != nil {
@@ -205,11 +207,20 @@ func TestHelpFitsATerminal(t *testing.T) {
 			t.Errorf("%d columns: %s", len(l), l)
 		}
 	}
-	for _, f := range flags() {
+	for _, f := range append(flags(), cli.VersionFlag, cli.HelpFlag) {
 		for _, name := range f.Names() {
 			if !regexp.MustCompile(`(?m)^ .*` + regexp.QuoteMeta(dashed(name)) + `\b`).Match(out) {
 				t.Errorf("not in the help: %s", dashed(name))
 			}
+		}
+	}
+	examples := regexp.MustCompile(`(?m)^  (?:sudo )?minimail ([^#\n]*)`).FindAllStringSubmatch(string(out), -1)
+	if len(examples) < 2 {
+		t.Errorf("%d examples", len(examples))
+	}
+	for _, e := range examples {
+		if _, err := settingsFor(t, append(strings.Fields(e[1]), "--settings", os.DevNull)...); err != nil {
+			t.Errorf("minimail %s: %v", e[1], err)
 		}
 	}
 }

@@ -29,8 +29,10 @@ func newLogger(s settings, w *os.File) zerolog.Logger {
 	return zerolog.New(out).Level(level).With().Timestamp().Logger()
 }
 
-// colour is for terminals; zerolog heeds NO_COLOR (no-color.org) itself.
-func colour(w *os.File) bool { return term.IsTerminal(int(w.Fd())) }
+// colour is for terminals that can; zerolog heeds NO_COLOR (no-color.org) itself.
+func colour(w *os.File) bool {
+	return os.Getenv("TERM") != "dumb" && term.IsTerminal(int(w.Fd()))
+}
 
 // openLog makes the log our stdout and stderr, so that not even a panic is
 // silent. Called by root, it hands the file over to owner.
