@@ -124,11 +124,11 @@ func theWord(words []string) (string, error) {
 	all := commands(nil)
 	for _, w := range words {
 		if !slices.ContainsFunc(all, func(c *cli.Command) bool { return c.Name == w }) {
-			return "", fmt.Errorf("unknown command %q%s", w, didYouMean(cli.SuggestCommand(all, w)))
+			return "", hint(fmt.Errorf("unknown command %q", w), "%s", didYouMean(cli.SuggestCommand(all, w), "minimail --help lists the commands"))
 		}
 	}
 	if len(words) > 1 {
-		return "", fmt.Errorf("one command at a time: %q is left over", words[1])
+		return "", hint(fmt.Errorf("one command at a time: %q is left over", words[1]), "minimail --help shows the usage")
 	}
 	return words[0], nil
 }
@@ -142,9 +142,10 @@ func explain(err error, all []cli.Flag) error {
 		return fmt.Errorf("%s %q: expected true or false", dashed(strings.Trim(option, "-:")), value)
 	case strings.HasPrefix(s, unknown):
 		name := s[len(unknown):]
-		return fmt.Errorf("unknown option %q%s", dashed(name), didYouMean(cli.SuggestFlag(all, name, true)))
+		return hint(fmt.Errorf("unknown option %q", dashed(name)), "%s", didYouMean(cli.SuggestFlag(all, name, true), "minimail --help lists the options"))
 	case strings.HasPrefix(s, bare):
-		return fmt.Errorf("option %s needs a value", dashed(s[len(bare):]))
+		name := s[len(bare):]
+		return hint(fmt.Errorf("option %s needs a value", dashed(name)), "%s", usageOf(name, all))
 	}
 	return err
 }
@@ -161,11 +162,22 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-func didYouMean(suggestion string) string {
+// didYouMean is a suggestion as a hint, or other if there is none.
+func didYouMean(suggestion, other string) string {
 	if suggestion == "" {
-		return ""
+		return other
 	}
-	return fmt.Sprintf("; did you mean %q?", suggestion)
+	return fmt.Sprintf("did you mean %q?", suggestion)
+}
+
+// usageOf is the help's line of the option called name.
+func usageOf(name string, all []cli.Flag) string {
+	for _, f := range all {
+		if slices.Contains(f.Names(), name) {
+			return strings.Join(strings.Fields(optionLine(f)), " ")
+		}
+	}
+	return ""
 }
 
 // settingNames are the environment names of all options.

@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 )
 
 // TestABadValueIsOneLineThatNamesItAndWhatIsExpected runs the program: nothing
-// else may be printed, and nothing may have been started.
+// but a hint may follow, and nothing may have been started.
 func TestABadValueIsOneLineThatNamesItAndWhatIsExpected(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -42,7 +44,7 @@ func TestABadValueIsOneLineThatNamesItAndWhatIsExpected(t *testing.T) {
 		{"--ssh-option Port", `--ssh-option "Port": expected KEYWORD=VALUE`},
 		{"--ssh-option =22", `--ssh-option "=22": expected KEYWORD=VALUE`},
 		{"--ssh-option=", `--ssh-option "": expected KEYWORD=VALUE`},
-		{"--host=", `no host to log in to: give --host .*, or set MINIMAIL_HOST`},
+		{"--host=", `no host to log in to\nhint: --host .*, or MINIMAIL_HOST=`},
 		{"--host -oProxyCommand=x", `--host "-oProxyCommand=x": expected .*cannot begin with "-"`},
 		{"--host a\tb", `--host "a\\tb": expected \[user@\]host without spaces`},
 		{"--forward 2525", `--forward "2525": expected \[BIND:\]PORT:TUNNEL:FARHOST:FARPORT`},
@@ -51,8 +53,8 @@ func TestABadValueIsOneLineThatNamesItAndWhatIsExpected(t *testing.T) {
 		{"--forward 0:1025:localhost:25", `--forward "0:.*": expected PORT to be a port from 1 to 65535`},
 		{"--forward -1:1025:localhost:25", `--forward "-1:.*": expected PORT to be a port from 1 to 65535`},
 		{"--forward smtp:1025:localhost:25", `--forward "smtp:.*": expected PORT to be a port from 1 to 65535`},
-		{"--forward 2525:0:localhost:25", `--forward "2525:0:.*": expected TUNNEL to be a port .*, or the absolute path of a Unix socket`},
-		{"--forward 2525:tunnel.sock:localhost:25", `expected TUNNEL to be a port .*, or the absolute path of a Unix socket`},
+		{"--forward 2525:0:localhost:25", `--forward "2525:0:.*": expected TUNNEL to be a port, or a path that begins with /`},
+		{"--forward 2525:tunnel.sock:localhost:25", `expected TUNNEL to be a port, or a path that begins with /`},
 		{"--forward 2525:1025:localhost:70000", `expected FARPORT to be a port from 1 to 65535`},
 		{"--forward 2525:1025::25", `expected a FARHOST`},
 		{"--forward ::1:2525:1025:localhost:25", `--forward "::1:2525:.*": expected \[BIND:\]PORT:TUNNEL:FARHOST:FARPORT`},
@@ -70,7 +72,7 @@ func TestABadValueIsOneLineThatNamesItAndWhatIsExpected(t *testing.T) {
 		var stdout, stderr strings.Builder
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		_ = cmd.Run()
-		if !regexp.MustCompile(`\Aminimail: .*` + c.want + `.*\n\z`).MatchString(stderr.String()) {
+		if !regexp.MustCompile(`\Aminimail: .*` + c.want + `.*\n(hint: .*\n)?\z`).MatchString(stderr.String()) {
 			t.Errorf("%s: stderr is %q, want a line with %s", c.args, stderr.String(), c.want)
 		}
 		if stdout.String() != "" {
@@ -188,9 +190,9 @@ func TestASettingOnOrOffMustBeOneOrTheOther(t *testing.T) {
 	}
 }
 
-// TestHelpFitsATerminal: 80 columns, 40 lines, and every option is in it.
+// TestHelpFitsATerminal: 80 columns, 40 lines, and every option is in it, and
+// examples that the program understands.
 func TestHelpFitsATerminal(t *testing.T) {
-	t.Parallel()
 	cmd := exec.Command(program, "-h")
 	out, err := cmd.Output()
 	if err != nil {
@@ -205,11 +207,20 @@ func TestHelpFitsATerminal(t *testing.T) {
 			t.Errorf("%d columns: %s", len(l), l)
 		}
 	}
-	for _, f := range flags() {
+	for _, f := range append(flags(), cli.VersionFlag, cli.HelpFlag) {
 		for _, name := range f.Names() {
 			if !regexp.MustCompile(`(?m)^ .*` + regexp.QuoteMeta(dashed(name)) + `\b`).Match(out) {
 				t.Errorf("not in the help: %s", dashed(name))
 			}
+		}
+	}
+	examples := regexp.MustCompile(`(?m)^  (?:sudo )?minimail ([^#\n]*)`).FindAllStringSubmatch(string(out), -1)
+	if len(examples) < 2 {
+		t.Errorf("%d examples", len(examples))
+	}
+	for _, e := range examples {
+		if _, err := settingsFor(t, append(strings.Fields(e[1]), "--settings", os.DevNull)...); err != nil {
+			t.Errorf("minimail %s: %v", e[1], err)
 		}
 	}
 }

@@ -113,6 +113,9 @@ func answerControl(l net.Listener, log zerolog.Logger, tell func() report) {
 	}
 }
 
+// errDeaf is about a minimail that runs and does not answer.
+var errDeaf = fmt.Errorf("it has not answered within %s", controlTimeout)
+
 // askControl asks the minimail with that pid file for a report, as it comes.
 func askControl(pidFile string) (report, error) {
 	var r report
@@ -124,7 +127,7 @@ func askControl(pidFile string) (report, error) {
 	_ = c.SetDeadline(time.Now().Add(controlTimeout))
 	err = json.NewDecoder(c).Decode(&r)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return r, fmt.Errorf("it has not answered within %s", controlTimeout)
+		return r, errDeaf
 	}
 	return r, err
 }

@@ -49,7 +49,7 @@ func prepare(s settings) error {
 	for _, f := range files {
 		if os.Geteuid() != 0 && filepath.Base(filepath.Dir(f)) == "minimail" {
 			if err := os.MkdirAll(filepath.Dir(f), 0o700); err != nil {
-				return fmt.Errorf("cannot make a place for %s: %w", f, err)
+				return hint(fmt.Errorf("cannot make a place for %s: %w", f, err), "--pid-file FILE --log-file FILE, where you may write")
 			}
 		}
 	}
@@ -73,6 +73,10 @@ func whoStays(path string) int {
 	}
 }
 
+// slowAfter is when whoever waits for a daemon is told so: one whose log is on a
+// file server that is down, say.
+const slowAfter = 8 * time.Second
+
 // startDaemon returns when the daemon is ready, or has failed.
 func startDaemon(s settings) error {
 	watch, err := watchStart()
@@ -88,9 +92,13 @@ func startDaemon(s settings) error {
 	if child == nil {
 		return fmt.Errorf("cannot start the daemon: %w", err)
 	}
+	slow := time.AfterFunc(slowAfter, func() {
+		complain(os.Stderr, hint(fmt.Errorf("still waiting for the daemon, pid %d, to be ready", child.Pid), "Ctrl-C ends both"))
+	})
 	// An error beside a child means that the child was gone before it had been
 	// told all: its own words say more.
 	sentence, err := watch.wait(child)
+	slow.Stop()
 	if err == nil {
 		fmt.Println(sentence)
 	} else if _, pid, _, _ := held(s.pidFile); pid == child.Pid {
@@ -127,14 +135,14 @@ func beDaemon(s settings) error {
 		return serve(s, say)
 	}()
 	if err != nil {
-		say.say("STATUS="+err.Error(), fmt.Sprintf("EXIT_STATUS=%d", exitCode(err)))
+		say.say("STATUS="+err.Error(), "X_HINT="+hintOf(err), fmt.Sprintf("EXIT_STATUS=%d", exitCode(err)))
 	}
 	return err
 }
 
 func alreadyRunning(err error) error {
 	if errors.As(err, new(errRunning)) {
-		return cli.Exit(err, exitAlreadyRunning)
+		return cli.Exit(hint(err, "minimail status tells more; minimail restart replaces it"), exitAlreadyRunning)
 	}
 	return err
 }
@@ -168,30 +176,42 @@ func stopRunning(s settings) error {
 	}
 	if !running {
 		removeStale(path)
-		return cli.Exit("not running", exitNotRunning)
+		return cli.Exit(hint(fmt.Errorf("not running: nobody holds the pid file %s", path), "pgrep -a minimail shows one that has another --pid-file"), exitNotRunning)
 	}
 	pid, err := terminate(path)
 	if err != nil {
 		return err
 	}
+	if err := waitForEnd(path, pid); err != nil {
+		return err
+	}
+	removeStale(path) // which the daemon has only emptied if it is not root's
+	fmt.Printf("minimail is stopped: pid %d\n", pid)
+	return nil
+}
+
+// waitForEnd returns when the holder of the pid file, which has been told to
+// stop, has gone; or with an error if it does not even answer.
+func waitForEnd(path string, pid int) error {
 	began, said := time.Now(), false
+	ask := began.Add(slowAfter)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		_, _, running, err := held(path)
-		if err != nil {
+		if err != nil || !running {
 			return err
-		}
-		if !running {
-			break
 		}
 		if !said && time.Since(began) > time.Second {
 			fmt.Printf("minimail: pid %d lets its clients finish\n", pid)
 			said = true
 		}
+		if time.Now().After(ask) {
+			if _, err := askControl(path); errors.Is(err, errDeaf) {
+				return hint(fmt.Errorf("cannot stop pid %d: %w", pid, err), "kill -9 %d (with sudo, if it is not yours); its ssh goes with it", pid)
+			}
+			ask = time.Now().Add(slowAfter)
+		}
 		time.Sleep(pause)
 	}
-	removeStale(path) // which the daemon has only emptied if it is not root's
-	fmt.Printf("minimail is stopped: pid %d\n", pid)
-	return nil
 }
 
 // terminate signals the holder of the pid file, and nobody else: the process is
@@ -202,7 +222,7 @@ func terminate(path string) (int, error) {
 		return 0, err
 	}
 	if pid == 0 || !isMinimail(pid) {
-		return 0, fmt.Errorf("minimail runs, but its pid is not in %s: find it with `pgrep -a minimail`", path)
+		return 0, hint(fmt.Errorf("minimail runs, but its pid is not in %s", path), "pgrep -a minimail finds it; kill PID stops it")
 	}
 	p, err := os.FindProcess(pid)
 	if err != nil {
@@ -214,7 +234,7 @@ func terminate(path string) (int, error) {
 	}
 	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		if errors.Is(err, syscall.EPERM) {
-			return 0, cli.Exit(fmt.Errorf("pid %d is not yours to stop; run it with sudo", pid), exitNeedsRoot)
+			return 0, cli.Exit(hint(fmt.Errorf("cannot stop pid %d: it is not yours", pid), "run it with sudo"), exitNeedsRoot)
 		}
 		return 0, fmt.Errorf("cannot stop pid %d: %w", pid, err)
 	}

@@ -29,15 +29,17 @@ func newLogger(s settings, w *os.File) zerolog.Logger {
 	return zerolog.New(out).Level(level).With().Timestamp().Logger()
 }
 
-// colour is for terminals; zerolog heeds NO_COLOR (no-color.org) itself.
-func colour(w *os.File) bool { return term.IsTerminal(int(w.Fd())) }
+// colour is for terminals that can; zerolog heeds NO_COLOR (no-color.org) itself.
+func colour(w *os.File) bool {
+	return os.Getenv("TERM") != "dumb" && term.IsTerminal(int(w.Fd()))
+}
 
 // openLog makes the log our stdout and stderr, so that not even a panic is
 // silent. Called by root, it hands the file over to owner.
 func openLog(path string, owner *user.User) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 	if err != nil {
-		return fmt.Errorf("cannot open the log: %w", err)
+		return placeError("cannot open the log", path, "--log-file", err)
 	}
 	defer f.Close()
 	if err := handOver(f, owner); err != nil {

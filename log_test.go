@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"regexp"
@@ -102,7 +103,7 @@ func ownerOf(t *testing.T, path string) int {
 func TestALogThatCannotBeOpenedIsAnErrorWithItsName(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{dir, filepath.Join(dir, "missing", "log")} {
-		if err := openLog(path, nil); err == nil || !strings.HasPrefix(err.Error(), "cannot open the log: ") || !strings.Contains(err.Error(), path) {
+		if err := openLog(path, nil); err == nil || !strings.HasPrefix(err.Error(), "cannot open the log "+path+": ") || !strings.Contains(hintOf(err), "--log-file") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -116,5 +117,35 @@ func TestOnlyATerminalGetsColours(t *testing.T) {
 	defer f.Close()
 	if colour(f) {
 		t.Error("a file does")
+	}
+}
+
+// TestColoursAreForTerminalsThatWantThem runs the program on one (script(1)).
+// The log's colours are in testdata/script/foreground.txtar.
+func TestColoursAreForTerminalsThatWantThem(t *testing.T) {
+	t.Parallel()
+	needProgram(t, "script")
+	check := " check --settings /dev/null --host far --ssh /nowhere/ssh --user " + runAs
+	for _, c := range []struct {
+		env, words string
+		want       bool
+	}{
+		{"TERM=xterm", check, true},
+		{"NO_COLOR=", check, true}, // empty means that it is not set
+		{"NO_COLOR=1", check, false},
+		{"TERM=dumb", check, false},
+		{"TERM=xterm", " --help", false},
+		{"TERM=xterm", " strat", false},
+		{"TERM=xterm", " status --pid-file /nowhere/pid", false},
+	} {
+		cmd := exec.Command("script", "-qc", program+c.words, "/dev/null")
+		cmd.Env = append(os.Environ(), c.env)
+		out, err := cmd.Output()
+		if err != nil || len(out) == 0 {
+			t.Fatalf("%s%s: %v\n%s", c.env, c.words, err, out)
+		}
+		if got := strings.Contains(string(out), "\x1b["); got != c.want {
+			t.Errorf("%s%s: colours %v, want %v:\n%q", c.env, c.words, got, c.want, out)
+		}
 	}
 }

@@ -52,7 +52,7 @@ func run(argv []string) int {
 		fmt.Println("MINIMAIL UNKNOWN -", err)
 		return exitNagiosUnknown
 	}
-	fmt.Fprintf(os.Stderr, "minimail: %v\n", err)
+	complain(os.Stderr, err)
 	return exitCode(err)
 }
 
@@ -105,14 +105,14 @@ func commands(inv *invocation) []*cli.Command {
 func init() {
 	cli.SuggestDidYouMeanTemplate = "%s"
 	cli.FlagStringer = optionLine
-	cli.VersionFlag = &cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Category: where, Usage: "print the version", DisableDefaultText: true}
-	cli.HelpFlag = &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Category: where, Usage: "print this help", DisableDefaultText: true}
+	cli.VersionFlag = &cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version", Hidden: true}
+	cli.HelpFlag = &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Category: where, Usage: "print this help; -V, --version: the version", DisableDefaultText: true}
 }
 
 // The groups of options in the help.
 const (
 	reach = "What to reach:"
-	long  = "How long, how many:"
+	long  = "How long, how many (30 is 30s; 1m30s):"
 	where = "Who and where:"
 )
 
@@ -130,11 +130,11 @@ func flags() []cli.Flag {
 	}
 	return []cli.Flag{
 		text(reach, "host", "MINIMAIL_HOST", "", "DEST|[user@]host, or a Host of ssh_config; required"),
-		list(reach, "forward", "MINIMAIL_FORWARD", "SPEC|[BIND:]PORT:TUNNEL:FARHOST:FARPORT", "25:1025:localhost:25"),
+		list(reach, "forward", "MINIMAIL_FORWARD", "SPEC|[BIND:]PORT:TUNNEL:FARHOST:FARPORT; repeatable", "25:1025:localhost:25"),
 		text(reach, "protocol", "MINIMAIL_PROTOCOL", "auto", "NAME|smtp, tcp; auto: smtp if FARPORT is a mail port"),
 		text(reach, "ssh", "MINIMAIL_SSH", "ssh", "PROGRAM|the ssh program"),
 		text(reach, "ssh-config", "MINIMAIL_SSH_CONFIG", "", "FILE|ssh's -F file"),
-		list(reach, "ssh-option", "MINIMAIL_SSH_OPTION", "K=V|one more -o for ssh"),
+		list(reach, "ssh-option", "MINIMAIL_SSH_OPTION", "K=V|one more -o for ssh; repeatable"),
 
 		text(long, "idle", "MINIMAIL_IDLE", "10s", "TIME|close the tunnel so long after the last client"),
 		text(long, "jitter", "MINIMAIL_JITTER", "25s", "TIME|plus a random time from 0 to this"),
@@ -162,10 +162,11 @@ usage: minimail [OPTIONS] [{{range $i, $c := .VisibleCommands}}{{if $i}} | {{end
 {{$group}}
 {{end}}  {{.}}
 {{end}}
-Most options can be settings, in the environment or in the settings file:
---max-clients is MINIMAIL_MAX_CLIENTS. Times: 30 is 30s; 1m30s. --forward, whose
-default is 25:1025:localhost:25, and --ssh-option may be repeated.
+In the environment and in the settings file, --host is MINIMAIL_HOST, and so on.
+Examples (the default of --forward is 25:1025:localhost:25):
+  sudo minimail check --host me@host.example.com
   sudo minimail --host me@host.example.com
+  minimail --host me@host.example.com --forward 2525:1025:localhost:25 # no root
 `
 
 // optionLine is an option's line in the help.
@@ -180,7 +181,7 @@ func optionLine(f cli.Flag) string {
 		what, usage = "", doc.GetUsage()
 	}
 	if _, list := f.(*cli.StringSliceFlag); list {
-		// its default is told below
+		// its default is told at the end
 	} else if v := doc.GetValue(); v != "" && doc.TakesValue() {
 		usage += " (" + strings.Trim(v, `"`) + ")"
 	}

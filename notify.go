@@ -20,7 +20,7 @@ import (
 // A daemon tells whoever started it how it went in the datagrams of
 // sd_notify(3): systemd, or our own start, which listens in the same way.
 // READY=1 comes with STATUS, a sentence for people; a failure is STATUS and
-// EXIT_STATUS.
+// EXIT_STATUS, and X_HINT if there is something to do about it.
 
 // A notifier speaks to the socket that was named when the program began; the
 // name is then no longer in the environment, so ssh does not get it.
@@ -116,17 +116,17 @@ func (w *startWatch) wait(child *os.Process) (string, error) {
 			if m["READY"] == "1" {
 				return m["STATUS"], nil
 			}
-			if code, err := strconv.Atoi(m["EXIT_STATUS"]); err == nil {
+			if err := lastWord(m); err != nil {
 				<-died
-				return "", cli.Exit(m["STATUS"], code)
+				return "", err
 			}
 		case state := <-died:
 			// Its last word may have come at the same time.
 			_ = w.conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 			select {
 			case m := <-words:
-				if code, err := strconv.Atoi(m["EXIT_STATUS"]); err == nil {
-					return "", cli.Exit(m["STATUS"], code)
+				if err := lastWord(m); err != nil {
+					return "", err
 				}
 			case <-time.After(200 * time.Millisecond):
 			}
@@ -137,6 +137,19 @@ func (w *startWatch) wait(child *os.Process) (string, error) {
 			return "", errors.New("start was stopped by a signal: " + s.String())
 		}
 	}
+}
+
+// lastWord is the daemon's error, or nil if m has none.
+func lastWord(m map[string]string) error {
+	code, err := strconv.Atoi(m["EXIT_STATUS"])
+	if err != nil {
+		return nil
+	}
+	err = errors.New(m["STATUS"])
+	if h := m["X_HINT"]; h != "" {
+		err = hint(err, "%s", h)
+	}
+	return cli.Exit(err, code)
 }
 
 func (w *startWatch) receive() (map[string]string, error) {

@@ -52,7 +52,7 @@ func lockPidFile(path string) (*pidFile, error) {
 func tryLock(path string) (*pidFile, error) {
 	lock, err := daemon.OpenLockFile(path, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the pid file: %w", err)
+		return nil, placeError("cannot open the pid file", path, "--pid-file", err)
 	}
 	err = lock.Lock()
 	if errors.Is(err, daemon.ErrWouldBlock) {
@@ -70,7 +70,7 @@ func tryLock(path string) (*pidFile, error) {
 	}
 	if err := lock.WritePid(); err != nil {
 		lock.Close()
-		return nil, fmt.Errorf("cannot write the pid file: %w", err)
+		return nil, fmt.Errorf("cannot write the pid file %s: %w", path, err)
 	}
 	return &pidFile{lock, path}, nil
 }
@@ -114,7 +114,7 @@ func held(path string) (exists bool, pid int, running bool, err error) {
 		return false, 0, false, nil
 	}
 	if err != nil {
-		return true, 0, false, fmt.Errorf("cannot read the pid file: %w", err)
+		return true, 0, false, readError("cannot read the pid file", path, "--pid-file", err)
 	}
 	defer f.Close()
 	lock := daemon.NewLockFile(f)

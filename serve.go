@@ -74,7 +74,7 @@ func bind(forwards []forwardSpec, in inherited) (doors []door, err error) {
 			ls, err = forward.Listen(f.binds, f.port)
 		}
 		if err != nil {
-			return doors, bindError(err)
+			return doors, bindError(f, err)
 		}
 		doors = append(doors, door{f, ls})
 	}
@@ -87,16 +87,22 @@ func closeDoors(doors []door) {
 	}
 }
 
-// bindError says what to do about a port that cannot be had.
-func bindError(err error) error {
+// bindError says what to do about f's port, which cannot be had.
+func bindError(f forwardSpec, err error) error {
+	err = addressError(err)
 	switch {
 	case errors.Is(err, syscall.EACCES) && os.Geteuid() != 0:
-		return cli.Exit(fmt.Errorf("%w; run it with sudo, or --forward a port from 1024 on", err), exitNeedsRoot)
+		return cli.Exit(hint(err, "run it with sudo, or --forward %d:%s:%s", otherPort(f.port), f.near, f.far), exitNeedsRoot)
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("%w; is a mail server running? `ss -ltnp` as root shows who has the port", err)
+		return hint(err, "sudo ss -ltnp 'sport = :%d' (shows who has it; a mail server?)", f.port)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return hint(err, "the BIND of --forward must be an address of this machine: ip address")
 	}
 	return err
 }
+
+// nameSomebody is for root who has nobody to become.
+const nameSomebody = "--user NAME, or SUDO_USER=NAME in " + defaultSettings
 
 // toBecome is the user to become, or nil if there is nothing to give up.
 func toBecome(s settings) (*user.User, error) {
@@ -105,18 +111,18 @@ func toBecome(s settings) (*user.User, error) {
 		if !root {
 			return nil, nil
 		}
-		return nil, errors.New("root has to become somebody else: give --user NAME, or set SUDO_USER in " + defaultSettings)
+		return nil, hint(errors.New("no user to become: root has to become somebody else"), nameSomebody)
 	}
 	who, err := privdrop.Lookup(s.user)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, hint(err, "getent passwd (lists the names)")
 	case who.Uid == "0":
-		return nil, fmt.Errorf("%s is root: give --user another NAME, or set SUDO_USER in %s", s.user, defaultSettings)
+		return nil, hint(fmt.Errorf("the user to become, %s, is root", s.user), nameSomebody)
 	case root:
 		return who, nil
 	case who.Uid == strconv.Itoa(os.Getuid()):
 		return nil, nil
 	}
-	return nil, cli.Exit(fmt.Errorf("only root can become %s; run it with sudo", s.user), exitNeedsRoot)
+	return nil, cli.Exit(hint(fmt.Errorf("only root can become %s", s.user), "run it with sudo, or without --user"), exitNeedsRoot)
 }

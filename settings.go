@@ -191,6 +191,7 @@ func (r *reader) forwards(name, protocol string) []forwardSpec {
 	specs, bad, err := parseForwards(strings.Fields(strings.Join(r.c.StringSlice(name), " ")))
 	if err != nil {
 		r.bad(name, bad, err.Error())
+		r.err = hint(r.err, "for example 25:1025:localhost:25, which is PORT:TUNNEL:FARHOST:FARPORT")
 	}
 	speak(specs, protocol)
 	return specs
@@ -201,7 +202,7 @@ func (r *reader) host(host string) {
 	switch {
 	case r.err != nil:
 	case host == "":
-		r.err = errors.New("no host to log in to: give --host [user@]host, or set MINIMAIL_HOST in " + defaultSettings)
+		r.err = hint(errors.New("no host to log in to"), "--host [user@]host, or MINIMAIL_HOST=[user@]host in %s", defaultSettings)
 	case strings.HasPrefix(host, "-"):
 		r.bad("host", host, `[user@]host, not an option: a host cannot begin with "-"`)
 	case strings.ContainsFunc(host, func(c rune) bool { return c <= ' ' || c == 0x7f }):
@@ -220,7 +221,7 @@ func (s *settings) defaultFiles() error {
 		home, err := os.UserHomeDir()
 		state := os.Getenv("XDG_STATE_HOME")
 		if state == "" && err != nil {
-			return fmt.Errorf("no place for the pid file and the log: %w; set --pid-file and --log-file", err)
+			return hint(fmt.Errorf("no place for the pid file and the log: %w", err), "--pid-file FILE --log-file FILE")
 		}
 		if state == "" {
 			state = filepath.Join(home, ".local", "state")

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/joho/godotenv"
 	"github.com/urfave/cli/v2"
@@ -22,11 +23,15 @@ const defaultSettings = "/etc/default/minimail"
 // that the environment has already. It returns where each one stands.
 func readSettings(file string, named bool) (map[string]string, error) {
 	f, err := os.Open(file)
+	if err == nil && isDir(file) {
+		f.Close()
+		err = syscall.EISDIR
+	}
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the settings: %w", err)
+		return nil, readError("cannot read the settings", file, "--settings", err)
 	}
 	defer f.Close()
 	values, lines, err := parseSettings(f, file)
@@ -43,6 +48,8 @@ func readSettings(file string, named bool) (map[string]string, error) {
 	return lines, nil
 }
 
+const settingForm = "for example MINIMAIL_HOST=me@host.example.com, quoted as in sh"
+
 var settingName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
 
 // parseSettings reads lines of NAME=value, quoted as in sh, with comments. A
@@ -56,18 +63,18 @@ func parseSettings(r io.Reader, file string) (values, lines map[string]string, e
 		at := fmt.Sprintf("%s, line %d", file, n)
 		m, err := godotenv.Unmarshal(scan.Text())
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s: expected NAME=value: %w", at, err)
+			return nil, nil, hint(fmt.Errorf("%s: expected NAME=value: %w", at, err), settingForm)
 		}
 		for name, value := range m {
 			switch {
 			case !settingName.MatchString(name): // godotenv takes a line without = for a value of nothing
-				return nil, nil, fmt.Errorf("%s: expected NAME=value", at)
+				return nil, nil, hint(fmt.Errorf("%s: expected NAME=value", at), settingForm)
 			case slices.Contains(known, name) && value != "":
 				values[name], lines[name] = value, at
 			case slices.Contains(known, name):
 				delete(values, name)
 			case strings.HasPrefix(name, "MINIMAIL_"):
-				return nil, nil, fmt.Errorf("%s: unknown setting %s%s", at, name, didYouMean(nearestSetting(name, known)))
+				return nil, nil, hint(fmt.Errorf("%s: unknown setting %s", at, name), "%s", didYouMean(nearestSetting(name, known), "minimail --help lists the options"))
 			}
 		}
 	}

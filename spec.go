@@ -105,14 +105,14 @@ func parseSpec(v string) (forwardSpec, error) {
 	if s.network() == "tcp" {
 		near, err := parsePort("TUNNEL", s.near)
 		if err != nil {
-			return s, fmt.Errorf("%w, or the absolute path of a Unix socket", err)
+			return s, errors.New("TUNNEL to be a port, or a path that begins with /")
 		}
 		s.near = strconv.Itoa(near)
 	}
 	s.far = strings.Join(fields[2:], ":")
 	if far == 2 {
 		if !farHost.MatchString(fields[2]) {
-			return s, errors.New("a FARHOST in " + specForm)
+			return s, errors.New("a FARHOST: a name, or an address (IPv6 in brackets)")
 		}
 		if _, err = parsePort("FARPORT", fields[3]); err != nil {
 			return s, err
@@ -161,7 +161,7 @@ func splitSpec(v string) ([]string, error) {
 func parsePort(name, v string) (int, error) {
 	n, err := strconv.Atoi(v)
 	if err != nil || n < 1 || n > 65535 || v[0] == '+' {
-		return 0, fmt.Errorf("%s to be a port from 1 to 65535 in %s", name, specForm)
+		return 0, fmt.Errorf("%s to be a port from 1 to 65535", name)
 	}
 	return n, nil
 }

@@ -47,7 +47,7 @@ func TestAnUnusableForwardIsRefusedWithWhatIsExpected(t *testing.T) {
 		"25.0:1025:localhost:25":       "PORT",
 		"65536:1025:localhost:25":      "PORT",
 		"25:65536:localhost:25":        "TUNNEL",
-		"25:mm.sock:localhost:25":      "absolute path of a Unix socket",
+		"25:mm.sock:localhost:25":      "a path that begins with /",
 		"25::localhost:25":             "TUNNEL",
 		"25:1025:localhost:0":          "FARPORT",
 		"25:1025:localhost:smtp":       "FARPORT",

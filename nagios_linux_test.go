@@ -1,0 +1,293 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The commands and definitions of docs/nagios.md, run by the real Nagios and
+// nullmailer of Debian, on a machine to throw away.
+
+// nagiosVariable names a directory with Debian's packages for this.
+const nagiosVariable = "TEST_NAGIOS"
+
+// getNagios downloads the packages while there is a network.
+func getNagios(t *testing.T) {
+	t.Helper()
+	if os.Getenv(nagiosVariable) != "" {
+		return
+	}
+	dir := publicDir(t)
+	command(t, "mkdir", "-p", filepath.Join(dir, "partial"))
+	command(t, "sh", "-c", `download() {
+		apt-get install -y -q --no-install-recommends --download-only --reinstall \
+			-o APT::Sandbox::User=root -o "Dir::Cache::archives=$1" nagios4-core nullmailer
+	}
+	download "$1" || { apt-get update -qq && download "$1"; }`, "sh", dir)
+	t.Setenv(nagiosVariable, dir)
+}
+
+// A nagios is one that runs on a machine, with Debian's configuration and that
+// of docs/nagios.md.
+type nagios struct {
+	*machine
+	blocks []string // of the page, with the owner in place of me
+}
+
+const (
+	nagiosCfg      = "/etc/nagios4/nagios.cfg"
+	nagiosLog      = "/var/log/nagios4/nagios.log"
+	nagiosCommands = "/var/lib/nagios4/rw/nagios.cmd"
+	nagiosStatus   = "/var/lib/nagios4/status.dat"
+)
+
+// onNagios does something where Nagios and minimail run.
+func onNagios(t *testing.T, do func(t *testing.T, n *nagios)) {
+	t.Helper()
+	needRoot(t)
+	page := read(t, "docs/nagios.md")
+	getNagios(t)
+	onMachine(t, func(t *testing.T, m *machine) {
+		n := &nagios{machine: m}
+		for _, b := range regexp.MustCompile(`(?m)(^    .*\n|^\n)+`).FindAllString(page, -1) {
+			b = strings.TrimSpace(regexp.MustCompile(`(?m)^    `).ReplaceAllString(b, ""))
+			n.blocks = append(n.blocks, strings.NewReplacer("-u me ", "-u "+owner+" ", "(me)", "("+owner+")", "--user me", "--user "+owner).Replace(b))
+		}
+		m.install(t)
+		m.setHost(t)
+		m.run(t, 0, "/etc/init.d/minimail", "start")
+		n.installNagios(t)
+		do(t, n)
+	})
+}
+
+// block is the page's part that begins like that.
+func (n *nagios) block(t *testing.T, beginning string) string {
+	t.Helper()
+	var all []string
+	for _, b := range n.blocks {
+		if strings.HasPrefix(b, beginning) {
+			all = append(all, b)
+		}
+	}
+	if len(all) == 0 {
+		t.Fatalf("docs/nagios.md has no %q", beginning)
+	}
+	return strings.Join(all, "\n\n")
+}
+
+func (n *nagios) installNagios(t *testing.T) {
+	t.Helper()
+	debs, err := filepath.Glob(filepath.Join(os.Getenv(nagiosVariable), "*.deb"))
+	if err != nil || len(debs) == 0 {
+		t.Fatalf("packages: %v, %v", debs, err)
+	}
+	write(t, "/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n") // they are started below
+	n.run(t, 0, "chmod", "+x", "/usr/sbin/policy-rc.d")
+	n.run(t, 0, append([]string{"dpkg", "--force-confdef", "--force-confold", "--install"}, debs...)...)
+	_ = os.Remove("/usr/sbin/policy-rc.d")
+	write(t, "/etc/sudoers.d/minimail", n.block(t, "nagios ALL=")+"\n")
+	write(t, "/etc/nagios4/conf.d/minimail.cfg", n.block(t, "define ")+"\n")
+	write(t, "/etc/nagios4/conf.d/test.cfg", fmt.Sprintf(testServices, "power", "me", "queued", "queue"))
+	write(t, nagiosCfg, strings.Replace(read(t, nagiosCfg), "\nstatus_update_interval=10\n", "\nstatus_update_interval=1\n", 1))
+	lines := strings.Split(n.block(t, "sudo nagios4 -v"), "\n")
+	if out := n.run(t, 0, "sh", "-c", lines[0]); !strings.Contains(out, "Things look okay") {
+		t.Fatalf("%s says:\n%s", lines[0], out)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("Nagios' log:\n%s\nminimail's:\n%s", n.nagiosLog(), n.log())
+		}
+	})
+	n.runAlone(t, lines[1])
+	eventually(t, "Nagios takes commands", func() bool { return exists(nagiosCommands) })
+}
+
+// testServices are two whose state the test tells.
+const testServices = `
+define service {
+    use                     generic-service
+    host_name               localhost
+    service_description     %s
+    check_command           check_minimail
+    active_checks_enabled   0
+    max_check_attempts      1
+    flap_detection_enabled  0
+    contacts                %s
+    contact_groups          null
+}
+define service {
+    use                     generic-service
+    host_name               localhost
+    service_description     %s
+    check_command           check_minimail
+    active_checks_enabled   0
+    max_check_attempts      1
+    flap_detection_enabled  0
+    contacts                %s
+    contact_groups          null
+}
+define contact {
+    contact_name            queue
+    use                     generic-contact
+    email                   queue@example.com
+}
+`
+
+func (n *nagios) nagiosLog() string {
+	b, _ := os.ReadFile(nagiosLog)
+	return string(b)
+}
+
+// tell gives Nagios an external command.
+func (n *nagios) tell(t *testing.T, format string, args ...any) {
+	t.Helper()
+	f, err := os.OpenFile(nagiosCommands, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintf(f, "[%d] %s\n", time.Now().Unix(), fmt.Sprintf(format, args...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// result is a service's new state.
+func (n *nagios) result(t *testing.T, service string, state int, text string) {
+	t.Helper()
+	n.tell(t, "PROCESS_SERVICE_CHECK_RESULT;localhost;%s;%d;%s", service, state, text)
+}
+
+// gets waits for the next mail, which must match.
+func (n *nagios) gets(t *testing.T, re string) {
+	t.Helper()
+	select {
+	case mail := <-n.mails:
+		if !regexp.MustCompile(re).MatchString(mail) {
+			t.Errorf("the mail is %q, want %s", mail, re)
+		}
+	case <-time.After(2 * patience):
+		t.Fatal("no mail has come")
+	}
+}
+
+// logs waits until Nagios' log matches.
+func (n *nagios) logs(t *testing.T, re string) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * patience); !regexp.MustCompile(re).MatchString(n.nagiosLog()); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("Nagios does not log %s", re)
+		}
+	}
+}
+
+// runAlone runs a line of sh that may leave a daemon, which would keep our pipe.
+func (n *nagios) runAlone(t *testing.T, line string) {
+	t.Helper()
+	n.run(t, 0, "sh", "-c", "{ "+line+"\n} </dev/null >/tmp/said 2>&1")
+}
+
+// TestNagiosMailsThroughMinimail: what docs/nagios.md says of mails, and of
+// those that cannot be delivered.
+func TestNagiosMailsThroughMinimail(t *testing.T) {
+	onNagios(t, func(t *testing.T, n *nagios) {
+		n.result(t, "power", 2, "on battery")
+		n.gets(t, `(?s)^From: nagios@example\.com\r\n.*To: me@example\.com\r\nSubject: PROBLEM: power on localhost is CRITICAL\r\n\r\non battery\r\n`)
+
+		// The first mail leaves as soon as the network is there.
+		n.host.stop()
+		n.result(t, "power", 0, "on line")
+		eventually(t, "ssh has failed", func() bool { return strings.Contains(n.log(), "ended by itself") })
+		n.host.start(t)
+		n.gets(t, `Subject: RECOVERY: power on localhost is OK`)
+
+		// If it is not there in time, 421 says why before Nagios ends the command.
+		n.host.stop()
+		n.result(t, "power", 2, "on battery")
+		n.logs(t, `wproc: NOTIFY job \d+ from worker Core Worker \d+ is a non-check helper but exited with return code \d+`)
+		n.logs(t, `wproc:   stderr line 0\d: msmtp: .*\n(?:.*wproc:   stderr line \d+: .*\n)*.*421 \S+ minimail: no tunnel to far: .*Connection refused`)
+		if strings.Contains(n.nagiosLog(), "timed out") {
+			t.Error("Nagios has ended the command")
+		}
+		n.host.start(t)
+
+		// With a queue nothing is lost.
+		for _, l := range strings.Split(n.block(t, "sudo apt install nullmailer"), "\n")[1:] {
+			n.runAlone(t, l)
+		}
+		key := read(t, n.host.path("key.pub"))
+		write(t, n.host.path("key.pub"), "")
+		n.result(t, "queued", 2, "it waits")
+		eventually(t, "nullmailer has been refused", func() bool {
+			queue, _ := filepath.Glob("/var/spool/nullmailer/queue/*")
+			return len(queue) > 0 && strings.Contains(n.log(), "Permission denied (publickey)")
+		})
+		write(t, n.host.path("key.pub"), key)
+		n.run(t, 0, "minimail", "restart")
+		n.runAlone(t, "service nullmailer restart") // need not wait for its pause
+		n.gets(t, `(?s)queue@example\.com.*it waits`)
+	})
+}
+
+// TestNagiosWatchesMinimail: what docs/nagios.md says of the plugin, as one
+// tries it by hand and as Nagios sees it.
+func TestNagiosWatchesMinimail(t *testing.T) {
+	onNagios(t, func(t *testing.T, n *nagios) {
+		try := strings.Fields(n.block(t, "sudo -u nagios "))
+		known := "/home/" + owner + "/.ssh/known_hosts"
+		n.answers(t, try, 0, `^MINIMAIL OK - login: far lets us in, in \d+ ms; far end: \S+ says: 220 .*\| time=\d+\.\d+s\n$`)
+		n.sees(t, 0, `MINIMAIL OK - login: far lets us in`)
+		if !regexp.MustCompile(`\tperformance_data=time=\d+\.\d+s\n`).MatchString(n.status()) {
+			t.Error("Nagios has no performance data")
+		}
+
+		n.run(t, 0, "chmod", "g+w", known)
+		n.answers(t, try, 1, `^MINIMAIL WARNING - ~/\.ssh: others can write to `+known+` \(mode 0664\)\| time=.*\n$`)
+		n.sees(t, 1, `MINIMAIL WARNING - ~/\.ssh: others can write`)
+		n.run(t, 0, "chmod", "g-w", known)
+
+		n.host.stop()
+		n.answers(t, try, 2, `^MINIMAIL CRITICAL - login: .*Connection refused: no sshd listens there, or a firewall refuses\n$`)
+		n.sees(t, 2, `MINIMAIL CRITICAL - login: .*Connection refused`)
+
+		settings := read(t, defaultSettings)
+		write(t, defaultSettings, "MINIMAIL_HOST=\n")
+		n.answers(t, try, 3, `^MINIMAIL UNKNOWN - no host to log in to\n$`)
+		n.sees(t, 3, `MINIMAIL UNKNOWN - no host`)
+		write(t, defaultSettings, settings)
+		n.answers(t, append([]string{"sudo", "-u", "nagios"}, try[len(try)-5:]...), 3, `^MINIMAIL UNKNOWN - user: only root can become `+owner+`\n$`)
+
+		n.answers(t, append(try[:len(try):len(try)], "--json"), 1, `^sudo: a password is required\n$`)
+		if err := os.Remove("/etc/sudoers.d/minimail"); err != nil {
+			t.Fatal(err)
+		}
+		n.answers(t, try, 1, `^sudo: a password is required\n$`)
+		n.sees(t, 1, `\(No output on stdout\) stderr: sudo: a password is required`)
+	})
+}
+
+// answers is what somebody sees who runs the plugin by hand.
+func (n *nagios) answers(t *testing.T, argv []string, status int, re string) {
+	t.Helper()
+	if out, got := n.try(argv...); got != status || !regexp.MustCompile(re).MatchString(out) {
+		t.Errorf("exit %d, want %d, and %q, want %s", got, status, out, re)
+	}
+}
+
+// sees has Nagios run the plugin, and waits for what it makes of it.
+func (n *nagios) sees(t *testing.T, state int, re string) {
+	t.Helper()
+	n.tell(t, "SCHEDULE_FORCED_SVC_CHECK;localhost;mail tunnel;%d", time.Now().Unix())
+	want := regexp.MustCompile(fmt.Sprintf(`service_description=mail tunnel\n(?:\t.*\n)*\tcurrent_state=%d\n(?:\t.*\n)*\tplugin_output=%s`, state, re))
+	eventually(t, "Nagios sees "+re, func() bool { return want.MatchString(n.status()) })
+}
+
+func (n *nagios) status() string {
+	b, _ := os.ReadFile(nagiosStatus)
+	return string(b)
+}
