@@ -106,10 +106,14 @@ func (c *checkup) tryKey(ctx context.Context, path string) (k key, there bool) {
 	case err == nil:
 		return key{path, well, path + ", without a passphrase", nil}, true
 	case strings.Contains(words, "passphrase"):
-		mend := []string{typed("ssh-keygen", "-p", "-N", "", "-f", path) + " (takes the passphrase off)"}
-		if own := path + "-minimail"; !strings.HasSuffix(path, "-minimail") {
-			mend = append(mend, "or a key of minimail's own: "+c.byHand("ssh-keygen", "-t", "ed25519", "-N", "", "-f", own)+
-				"; "+c.copyKey(own)+"; --ssh-option IdentityFile="+own)
+		own := path + "-minimail"
+		mend := []string{
+			typed("ssh-keygen", "-p", "-N", "", "-f", path) + " (takes the passphrase off)",
+			"or a key of minimail's own: " + c.byHand("ssh-keygen", "-t", "ed25519", "-N", "", "-f", own) +
+				"; " + c.copyKey(own) + "; --ssh-option IdentityFile=" + own,
+		}
+		if strings.HasSuffix(path, "-minimail") {
+			mend = mend[:1] // it is that already
 		}
 		return key{path, doubtful, path + " has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail", mend}, true
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"minimail/tunnel"
 )
 
 // A peer is the other end of a connection within this machine. If no process
@@ -36,7 +38,7 @@ func trustOurs(log zerolog.Logger) func(context.Context, net.Conn) error {
 		}
 		uid, err := holder(ctx, c)
 		switch {
-		case errors.Is(err, errNotHeld):
+		case errors.Is(err, tunnel.ErrDropped):
 			return err
 		case err != nil:
 			once.Do(func() {
@@ -64,7 +66,7 @@ func holder(ctx context.Context, c net.Conn) (uint32, error) {
 		case p.held:
 			return p.uid, nil
 		case p.closed:
-			return 0, errNotHeld
+			return 0, tunnel.ErrDropped
 		case err != nil:
 			return 0, err
 		}
@@ -73,19 +75,15 @@ func holder(ctx context.Context, c net.Conn) (uint32, error) {
 		case known && int(l.uid) != os.Getuid():
 			return l.uid, nil
 		case !known && time.Since(began) > acceptTimeout:
-			return 0, fmt.Errorf("%w: nobody accepts connections there", errNotHeld)
+			return 0, fmt.Errorf("%w: nobody accepts connections there", tunnel.ErrDropped)
 		}
 		select {
 		case <-ctx.Done():
-			return 0, fmt.Errorf("%w: %w", errNotHeld, context.Cause(ctx))
+			return 0, fmt.Errorf("%w: %w", tunnel.ErrDropped, context.Cause(ctx))
 		case <-time.After(pause):
 		}
 	}
 }
-
-// errNotHeld is about a connection that no process has, or had for long. ssh
-// does that when the far port is closed.
-var errNotHeld = errors.New("the near end dropped the connection")
 
 func called(uid uint32) string {
 	u, err := user.LookupId(strconv.Itoa(int(uid)))

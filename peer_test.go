@@ -20,6 +20,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
+
+	"minimail/tunnel"
 )
 
 // families are where ssh may listen; a machine may lack one of them.
@@ -151,7 +153,7 @@ func TestAConnectionThatNobodyAcceptsIsWaitedFor(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(2*acceptTimeout, func() { cancel(errors.New("the client has left")) })
-	if err := trustOurs(zerolog.Nop())(ctx, client); !errors.Is(err, errNotHeld) || !strings.Contains(err.Error(), "the client has left") {
+	if err := trustOurs(zerolog.Nop())(ctx, client); !errors.Is(err, tunnel.ErrDropped) || !strings.Contains(err.Error(), "the client has left") {
 		t.Errorf("when it is called off: %v", err)
 	}
 }
@@ -161,13 +163,13 @@ func TestAConnectionThatWasClosedIsNotHeld(t *testing.T) {
 		t.Run(network, func(t *testing.T) {
 			client, server := loopbackPair(t, network)
 			server.Close()
-			if err := trustOurs(zerolog.Nop())(t.Context(), client); !errors.Is(err, errNotHeld) {
+			if err := trustOurs(zerolog.Nop())(t.Context(), client); !errors.Is(err, tunnel.ErrDropped) {
 				t.Errorf("after a close: %v", err)
 			}
 			client, server = loopbackPair(t, network)
 			_ = server.SetLinger(0)
 			server.Close()
-			if err := trustOurs(zerolog.Nop())(t.Context(), client); !errors.Is(err, errNotHeld) {
+			if err := trustOurs(zerolog.Nop())(t.Context(), client); !errors.Is(err, tunnel.ErrDropped) {
 				t.Errorf("after a reset: %v", err)
 			}
 		})

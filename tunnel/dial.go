@@ -227,6 +227,9 @@ func (k *knock) dial(ctx context.Context) (c stream, trusted bool, err error) {
 		}
 		c.Close()
 		distrusted = errNotTrusted
+		if errors.Is(err, ErrDropped) {
+			break // there is somebody, and the other address is no better
+		}
 	}
 	return nil, false, cmp.Or(distrusted, err)
 }
@@ -237,6 +240,10 @@ func (k *knock) note(ctx context.Context, err error) {
 		k.problem = err
 	}
 }
+
+// ErrDropped is about a connection that nobody holds any more, or has held for
+// long. ssh does that when the far port is closed; Trust may say so.
+var ErrDropped = errors.New("the near end dropped the connection")
 
 // errNotTrusted means that somebody answered at the near end.
 var errNotTrusted = errors.New("the near end is not trusted")
@@ -272,12 +279,13 @@ func (k *knock) belongs(c stream, address string) error {
 	return err
 }
 
-// distrust logs who sits on our near end, once for each client.
+// distrust keeps why a connection is not used, and logs who sits on our near
+// end, once for each client.
 func (k *knock) distrust(address string, err error) {
 	if err == nil {
 		return
 	}
-	if k.problem == nil || k.problem.Error() != err.Error() {
+	if !errors.Is(err, ErrDropped) && (k.problem == nil || k.problem.Error() != err.Error()) {
 		k.t.cfg.Log.Warn().Str("near_end", address).Err(err).Msg("a connection to the near end was not used")
 	}
 	k.problem = err

@@ -424,3 +424,26 @@ func TestANearEndThatIsKnownIsCheckedWhenItHasAnswered(t *testing.T) {
 		}
 	})
 }
+
+// ssh drops a connection whose far port is closed. The other address would be
+// its own as well, and the far port tried twice as often.
+func TestADroppedConnectionIsNotTriedAtTheOtherAddress(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var dialed []string
+		log := new(strings.Builder)
+		w := newWorld(t, Config{Log: zerolog.New(log), Trust: func(context.Context, net.Conn) error { return ErrDropped }})
+		dial := w.dial
+		w.dial = func(ctx context.Context, network, address string) (stream, error) {
+			dialed = append(dialed, address)
+			return dial(ctx, network, address)
+		}
+		w.comesTo("tcp", "localhost:1025", 2*time.Second+time.Second/2, nil).refused("no tunnel to far: " + ErrDropped.Error())
+		synctest.Wait()
+		if want := []string{"127.0.0.1:1025", "127.0.0.1:1025", "127.0.0.1:1025"}; !slices.Equal(dialed, want) {
+			t.Errorf("dialed %q, want once a second %q", dialed, want[0])
+		}
+		if strings.Contains(log.String(), "was not used") {
+			t.Errorf("ssh was taken for a stranger: %s", log)
+		}
+	})
+}
