@@ -27,6 +27,8 @@ const owner = "mschilli"
 type machine struct {
 	host  *host
 	mails chan string
+
+	inside func(argv ...string) (out string, status int) // the container that was booted
 }
 
 // machineVariable names the machine's directory for the test that runs in it.

@@ -39,7 +39,11 @@ func start(s settings) error {
 // prepare makes the directories of the default files, and looks whether
 // minimail runs already, so that this is said before anything else.
 func prepare(s settings) error {
-	if pid := whoStays(s.pidFile); pid != 0 {
+	pidFile := s.pidFile
+	if os.Geteuid() == 0 && s.serviceRuns() {
+		pidFile = servicePidFile() // what the machine has one of runs already
+	}
+	if pid := whoStays(pidFile); pid != 0 {
 		return alreadyRunning(errRunning{pid})
 	}
 	files := []string{s.pidFile, s.logFile}
@@ -165,7 +169,12 @@ func withSudo(s settings, err error) error {
 }
 
 // stop is the word.
-func stop(s settings) error { return withSudo(s, stopRunning(s)) }
+func stop(s settings) error {
+	if s.serviceRuns() {
+		return withSudo(s, bySystemd("stop"))
+	}
+	return withSudo(s, stopRunning(s))
+}
 
 // stopRunning ends a running minimail and waits until it is gone.
 func stopRunning(s settings) error {
@@ -245,6 +254,9 @@ func terminate(path string) (int, error) {
 func restart(s settings) error {
 	if daemon.WasReborn() {
 		return start(s)
+	}
+	if s.serviceRuns() {
+		return withSudo(s, bySystemd("restart"))
 	}
 	if err := stopRunning(s); err != nil && exitCode(err) != exitNotRunning {
 		return withSudo(s, err)

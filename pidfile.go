@@ -147,7 +147,7 @@ func (s settings) findPidFile() string {
 	if s.pidFileNamed {
 		return s.pidFile
 	}
-	for _, path := range []string{s.pidFile, filepath.Join(runDir(), "minimail.pid"), filepath.Join(runDir(), "minimail", "minimail.pid")} {
+	for _, path := range []string{s.pidFile, filepath.Join(runDir(), "minimail.pid"), servicePidFile()} {
 		if _, _, running, err := held(path); err == nil && running {
 			return path
 		}
