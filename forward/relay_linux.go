@@ -33,8 +33,9 @@ type relay struct {
 	n       int        // how many sockets are in there
 	running bool
 	stopped bool
-	events  [64]unix.EpollEvent
 	buf     [relayBuffer]byte
+
+	events [64]unix.EpollEvent // run's own
 }
 
 // relayBuffer is more than what is said in turn. For more splice(2) is better.
@@ -127,15 +128,29 @@ func (r *relay) run() {
 	}
 }
 
+// stay is for how long, in ms, the relay itself waits for more: what is said is
+// often answered at once, and its thread is awake sooner than the runtime could
+// find one.
+const stay = 2
+
 // round attends to all until none is ready: the poller tells only what is new.
 func (r *relay) round() (over bool) {
+	for wait := 0; !over; wait = stay {
+		n, _ := unix.EpollWait(r.epoll, r.events[:], wait) // EINTR is as good as 0
+		if n <= 0 {
+			break
+		}
+		over = r.attendAll(r.events[:n])
+	}
+	return over || r.attendAll(nil)
+}
+
+// attendAll returns true if nobody is there any more, and so run has to end.
+func (r *relay) attendAll(ready []unix.EpollEvent) (over bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for n := 1; n > 0; {
-		n, _ = unix.EpollWait(r.epoll, r.events[:], 0) // without waiting it does not fail
-		for _, e := range r.events[:max(n, 0)] {
-			r.attend(int(e.Fd), e.Events)
-		}
+	for _, e := range ready {
+		r.attend(int(e.Fd), e.Events)
 	}
 	r.running = r.n > 0
 	return !r.running
