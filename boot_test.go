@@ -38,6 +38,12 @@ const machineVariable = "TEST_MACHINE"
 // there calls do. What happens there is this test's result.
 func onMachine(t *testing.T, do func(t *testing.T, m *machine)) {
 	t.Helper()
+	onMachineWith(t, "", do)
+}
+
+// onMachineWith adds to the environment there.
+func onMachineWith(t *testing.T, variable string, do func(t *testing.T, m *machine)) {
+	t.Helper()
 	needRoot(t)
 	for _, name := range []string{"unshare", "dpkg", "update-rc.d", "useradd"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -61,6 +67,9 @@ func onMachine(t *testing.T, do func(t *testing.T, m *machine)) {
 	cmd := exec.Command("unshare", append(isolate, "sh", "-c", `"$@"; exit $?`, "sh",
 		self, "-test.v", "-test.timeout", "3m", "-test.run", "^"+t.Name()+"$")...)
 	cmd.Env = append(os.Environ(), machineVariable+"="+publicDir(t), packagesVariable+"="+packages(t))
+	if variable != "" {
+		cmd.Env = append(cmd.Env, variable)
+	}
 	out, err := cmd.CombinedOutput()
 	switch {
 	case err != nil:
@@ -318,6 +327,7 @@ func (m *machine) changes(t *testing.T, before map[string]string) []string {
 // TestThePackageIsThereAfterTheNextBoot is the article's end: install, edit one
 // line, `update-rc.d minimail defaults 80`, boot.
 func TestThePackageIsThereAfterTheNextBoot(t *testing.T) {
+	t.Parallel()
 	onMachine(t, func(t *testing.T, m *machine) {
 		m.install(t)
 		if pids, links := m.daemons(), m.links(t); len(pids)+len(links) > 0 {
@@ -416,6 +426,7 @@ func TestTheInitScriptPrefersTheUserOfTheSettings(t *testing.T) {
 // TestRemovingKeepsTheSettingsAndPurgingLeavesNothing compares the files before
 // and after.
 func TestRemovingKeepsTheSettingsAndPurgingLeavesNothing(t *testing.T) {
+	t.Parallel()
 	onMachine(t, func(t *testing.T, m *machine) {
 		before := m.files(t)
 		m.install(t)
@@ -457,6 +468,7 @@ func TestRemovingKeepsTheSettingsAndPurgingLeavesNothing(t *testing.T) {
 
 // TestTheLogIsRotatedWithoutLosingALine rotates under load.
 func TestTheLogIsRotatedWithoutLosingALine(t *testing.T) {
+	t.Parallel()
 	onMachine(t, func(t *testing.T, m *machine) {
 		m.install(t)
 		m.setHost(t, "MINIMAIL_MAX_CLIENTS=1")
@@ -516,6 +528,7 @@ func TestTheLogIsRotatedWithoutLosingALine(t *testing.T) {
 
 // TestAnInstallationWithoutAPackageCanBeUndone uses what the tar.gz has in it.
 func TestAnInstallationWithoutAPackageCanBeUndone(t *testing.T) {
+	t.Parallel()
 	onMachine(t, func(t *testing.T, m *machine) {
 		before := m.files(t)
 		dir := t.TempDir()

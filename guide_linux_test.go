@@ -18,6 +18,7 @@ import (
 
 // TestSettingUpIsAsThePageSays types what docs/setup.md says.
 func TestSettingUpIsAsThePageSays(t *testing.T) {
+	t.Parallel()
 	page := pageBlocks(t, "docs/setup.md")
 	onMachine(t, func(t *testing.T, m *machine) {
 		g := newGuide(t, m)

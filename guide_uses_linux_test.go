@@ -25,6 +25,7 @@ import (
 
 // TestOtherUsesAreAsThePageSays types what docs/uses.md says.
 func TestOtherUsesAreAsThePageSays(t *testing.T) {
+	t.Parallel()
 	page := pageBlocks(t, "docs/uses.md")
 	onMachine(t, func(t *testing.T, m *machine) {
 		g := newGuide(t, m)

@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -16,21 +18,23 @@ import (
 // nagiosVariable names a directory with Debian's packages for this.
 const nagiosVariable = "TEST_NAGIOS"
 
-// getNagios downloads the packages while there is a network.
-func getNagios(t *testing.T) {
-	t.Helper()
-	if os.Getenv(nagiosVariable) != "" {
-		return
+// getNagios downloads the packages, once, while there is a network, and returns
+// their directory.
+var getNagios = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(filepath.Dir(program), "nagios")
+	if err := os.MkdirAll(filepath.Join(dir, "partial"), 0o755); err != nil {
+		return "", err
 	}
-	dir := publicDir(t)
-	command(t, "mkdir", "-p", filepath.Join(dir, "partial"))
-	command(t, "sh", "-c", `download() {
+	out, err := exec.Command("sh", "-c", `download() {
 		apt-get install -y -q --no-install-recommends --download-only --reinstall \
 			-o APT::Sandbox::User=root -o "Dir::Cache::archives=$1" nagios4-core nullmailer
 	}
-	download "$1" || { apt-get update -qq && download "$1"; }`, "sh", dir)
-	t.Setenv(nagiosVariable, dir)
-}
+	download "$1" || { apt-get update -qq && download "$1"; }`, "sh", dir).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return dir, nil
+})
 
 // A nagios is one that runs on a machine, with Debian's configuration and that
 // of docs/nagios.md.
@@ -50,9 +54,16 @@ const (
 func onNagios(t *testing.T, do func(t *testing.T, n *nagios)) {
 	t.Helper()
 	needRoot(t)
+	t.Parallel()
 	page := read(t, "docs/nagios.md")
-	getNagios(t)
-	onMachine(t, func(t *testing.T, m *machine) {
+	dir := os.Getenv(nagiosVariable)
+	if dir == "" {
+		var err error
+		if dir, err = getNagios(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	onMachineWith(t, nagiosVariable+"="+dir, func(t *testing.T, m *machine) {
 		n := &nagios{machine: m}
 		for _, b := range regexp.MustCompile(`(?m)(^    .*\n|^\n)+`).FindAllString(page, -1) {
 			b = strings.TrimSpace(regexp.MustCompile(`(?m)^    `).ReplaceAllString(b, ""))
