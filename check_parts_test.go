@@ -166,7 +166,7 @@ func TestTheServiceOfAKnownMailServerIsWhatToStop(t *testing.T) {
 	} {
 		l := listenerAt("127.0.0.1:25")
 		if name != "" {
-			l.procs = []process{{77, 1, name}}
+			l.procs = []process{{pid: 77, parent: 1, name: name}}
 		}
 		got := new(checkup).evict(l, f, "port")
 		if !slices.Equal(got, []string{want, "or another port: --forward 2525:1025:localhost:25"}) {
@@ -254,7 +254,7 @@ func TestAPortThatSystemdHoldsMayBeOurs(t *testing.T) {
 	var out strings.Builder
 	c := checkup{out: form{w: &out, signs: plainSigns}}
 	l := listenerAt("127.0.0.1:25")
-	l.procs = []process{{1, 0, "systemd"}}
+	l.procs = []process{{pid: 1, name: "systemd"}}
 	c.listeners = []listener{l}
 	f := forwardSpec{binds: loopback, port: 25, near: "1025", far: "localhost:25"}
 	c.checkPort("port", 25, f.binds, 2, f)
@@ -263,7 +263,7 @@ func TestAPortThatSystemdHoldsMayBeOurs(t *testing.T) {
 	}
 	// As soon as minimail has it as well, it is minimail's.
 	out.Reset()
-	c.listeners[0].procs = append(c.listeners[0].procs, process{77, 1, "minimail"})
+	c.listeners[0].procs = append(c.listeners[0].procs, process{pid: 77, parent: 1, name: "minimail"})
 	c.pid = 77
 	c.checkPort("port", 25, f.binds, 2, f)
 	if out.String() != "OK   port      25 is held by minimail itself, pid 77\n" {

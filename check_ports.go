@@ -23,8 +23,9 @@ type listener struct {
 }
 
 type process struct {
-	pid, parent int
-	name        string
+	pid, parent, group int
+	name               string
+	began              uint64 // in ticks since the machine's boot
 }
 
 // listenersAt finds those who listen at ports, with as much about them as the
@@ -110,8 +111,10 @@ func processOf(pid int) process {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	head, rest, _ := strings.Cut(string(b), ") ")
 	_, p.name, _ = strings.Cut(head, "(")
-	if f := strings.Fields(rest); len(f) > 1 {
+	if f := strings.Fields(rest); len(f) > 19 { // proc_pid_stat(5), from the third field on
 		p.parent, _ = strconv.Atoi(f[1])
+		p.group, _ = strconv.Atoi(f[2])
+		p.began, _ = strconv.ParseUint(f[19], 10, 64)
 	}
 	return p
 }

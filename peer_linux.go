@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 
@@ -37,12 +38,17 @@ func listenerOf(c net.Conn) (peer, error) {
 }
 
 // ownNearEnd says whether c leads to the ssh that we have launched, as far as can
-// be told. What is found out is that it leads to another ssh: that of another
-// minimail, say, whose near end is the same port.
+// be told. What is found out is that it leads to another one: that of another
+// minimail, say, whose near end is the same port. An ssh that a wrapper has put
+// into a group of its own is none.
 func ownNearEnd(c net.Conn, ssh int) error {
 	for _, p := range listening(c, ssh) {
-		group, err := unix.Getpgid(p.pid)
-		if err == nil && group != ssh && p.name == "ssh" {
+		if p.group == ssh || p.name != "ssh" {
+			continue
+		}
+		parent := processOf(p.parent)
+		another := parent.name == "minimail" && parent.pid != os.Getpid()
+		if another || p.began < processOf(ssh).began {
 			return fmt.Errorf("%s belongs to another ssh, pid %d: each tunnel needs a port, or a socket, of its own", c.RemoteAddr(), p.pid)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -317,4 +318,65 @@ func TestAnswersOfTheKernelAreNotMixedUp(t *testing.T) {
 		}
 		all.Wait()
 	})
+}
+
+// A wrapper may put ssh into a group of its own. What is older than the launch
+// is not its.
+func TestAnSSHThatIsOlderThanTheLaunchIsAnothers(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink(fakeProgram(t, "fake-server"), filepath.Join(dir, "ssh")); err != nil {
+		t.Fatal(err)
+	}
+	start := func(cmd *exec.Cmd) int {
+		t.Helper()
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd.Process.Pid
+	}
+	// The kernel counts starts in hundredths of a second.
+	later := func(than int) int {
+		for {
+			if pid := start(exec.Command("sleep", "1000")); processOf(pid).began > processOf(than).began {
+				return pid
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	launch := start(exec.Command("sleep", "1000"))
+	ssh := &exec.Cmd{Path: filepath.Join(dir, "ssh"), Args: []string{"fake-server", "tcp4", "127.0.0.1:0"}}
+	stdin, err := ssh.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	stdout, err := ssh.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := start(ssh)
+	address, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp4", strings.TrimSpace(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for name, test := range map[string]struct {
+		launched int
+		another  bool
+	}{
+		"the launch":                       {pid, false},
+		"a launch before":                  {launch, false},
+		"a launch after":                   {later(pid), true},
+		"a launch that has gone meanwhile": {1 << 30, false},
+	} {
+		if err := ownNearEnd(c, test.launched); (err != nil) != test.another {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
