@@ -49,6 +49,8 @@ func serve(s settings, say *notifier) error {
 		groups, _ := os.Getgroups() // To has seen that they can be read
 		log.Info().Str("user", who.Username).Int("uid", os.Getuid()).Int("gid", os.Getgid()).Ints("groups", groups).
 			Msg("dropped privileges")
+	} else if err := privdrop.Capabilities(); err != nil { // systemd's, for ports below 1024
+		log.Warn().Err(err).Msg("keeping the capabilities that it was started with")
 	}
 	limitClients(&s, log)
 	return attend(s, log, doors, control, say)
