@@ -16,7 +16,8 @@ import (
 )
 
 // serve is the daemon's life, or the foreground's: take the pid file, bind,
-// open the log, drop root, run. Nothing but that happens as root.
+// open the log, drop root (or, under systemd, the capability to bind), run.
+// Nothing but that happens as root.
 func serve(s settings, say *notifier) error {
 	who, err := toBecome(s)
 	if err != nil {
