@@ -277,7 +277,7 @@ func (m *machine) pid(t *testing.T) int {
 func (m *machine) isOwners(t *testing.T, pid int) {
 	t.Helper()
 	uid := strings.TrimSpace(m.run(t, 0, "id", "-u", owner))
-	for _, l := range strings.Split(read(t, fmt.Sprintf("/proc/%d/status", pid)), "\n") {
+	for _, l := range strings.Split(command(t, "sh", "-c", fmt.Sprintf("cat /proc/%d/task/*/status", pid)), "\n") {
 		f := strings.Fields(l)
 		switch {
 		case len(f) == 0:

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -162,5 +163,47 @@ func TestBytesAreNotTouched(t *testing.T) {
 	}
 	if s := m.log.String(); strings.Contains(s, "\x1b[31m") {
 		t.Error("a client's bytes are in the log")
+	}
+}
+
+// TestACapabilityToBindIsGivenUpByAllThreads, as systemd gives it to a service
+// with ports of its own. A program that is not static cannot, and says so.
+func TestACapabilityToBindIsGivenUpByAllThreads(t *testing.T) {
+	ownNetwork(t)
+	needProgram(t, "setpriv")
+	dir := publicDir(t)
+	for cgo, want := range map[string]bool{"0": true, "1": false} {
+		bin := filepath.Join(dir, "minimail"+cgo)
+		build := exec.Command("go", "build", "-o", bin, ".")
+		build.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if err := os.Chmod(bin, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		places := publicDir(t)
+		if err := os.Chmod(places, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		m := exec.Command("setpriv", "--reuid="+runAs, "--regid="+strconv.Itoa(uidOf(t, runAs)), "--groups="+strconv.Itoa(uidOf(t, runAs)),
+			"--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service", bin, "-X", "--host", "far",
+			"--forward", "25:1025:localhost:25", "--settings", os.DevNull, "--pid-file", filepath.Join(places, "pid"))
+		said := new(words)
+		m.Stderr = said
+		if err := m.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it listens", func() bool { return strings.Count(said.String(), " listening ") == 2 })
+		if warned := strings.Contains(said.String(), "keeping the capabilities"); warned == want {
+			t.Errorf("CGO_ENABLED=%s: it says\n%s", cgo, said)
+		}
+		if want {
+			isNobody(t, m.Process.Pid)
+		}
+		_ = m.Process.Signal(syscall.SIGTERM)
+		if err := m.Wait(); err != nil {
+			t.Errorf("CGO_ENABLED=%s: %v\n%s", cgo, err, said)
+		}
 	}
 }

@@ -7,8 +7,10 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -29,7 +31,8 @@ type peer struct {
 // trustOurs returns tunnel's Trust: the near end must belong to a process of
 // our own user, or anybody on this machine could sit on it and read our mail.
 // A Unix socket that we can open is ours or root's. Where the kernel does not
-// tell, everybody is trusted, and the log says so once.
+// tell, everybody is trusted, and the log says so once; but nobody is while we
+// only lack what asking takes.
 func trustOurs(log zerolog.Logger) func(context.Context, net.Conn) error {
 	var once sync.Once
 	return func(ctx context.Context, c net.Conn) error {
@@ -38,7 +41,7 @@ func trustOurs(log zerolog.Logger) func(context.Context, net.Conn) error {
 		}
 		uid, err := holder(ctx, c)
 		switch {
-		case errors.Is(err, tunnel.ErrDropped):
+		case errors.Is(err, tunnel.ErrDropped), isShortage(err):
 			return err
 		case err != nil:
 			once.Do(func() {
@@ -50,6 +53,14 @@ func trustOurs(log zerolog.Logger) func(context.Context, net.Conn) error {
 		}
 		return nil
 	}
+}
+
+// isShortage tells whether an error will pass, when there are descriptors or
+// memory again.
+func isShortage(err error) bool {
+	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM}, func(e error) bool {
+		return errors.Is(err, e)
+	})
 }
 
 // acceptTimeout is how long a connection may wait for a process to accept it if

@@ -73,6 +73,36 @@ func TestANearEndOfOurOwnUserIsTrusted(t *testing.T) {
 	}
 }
 
+// TestNobodyIsTrustedWhileTheKernelCannotBeAsked for want of a descriptor. It
+// takes them from this whole process, so it is not for t.Parallel.
+func TestNobodyIsTrustedWhileTheKernelCannotBeAsked(t *testing.T) {
+	client, _ := loopbackPair(t, "tcp4")
+	trust := trustOurs(zerolog.Nop())
+	kernel.mu.Lock()
+	if kernel.open {
+		unix.Close(kernel.fd)
+		kernel.open = false
+	}
+	kernel.mu.Unlock()
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 0, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	err := trust(t.Context(), client)
+	if restore := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); restore != nil {
+		t.Fatal(restore)
+	}
+	if !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("without descriptors: %v", err)
+	}
+	if err := trust(t.Context(), client); err != nil {
+		t.Errorf("with descriptors again: %v", err)
+	}
+}
+
 // somebodysServer is the address of a server that another user runs.
 func somebodysServer(t *testing.T, network, name string) string {
 	t.Helper()

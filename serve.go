@@ -16,7 +16,8 @@ import (
 )
 
 // serve is the daemon's life, or the foreground's: take the pid file, bind,
-// open the log, drop root, run. Nothing but that happens as root.
+// open the log, drop root (or, under systemd, the capability to bind), run.
+// Nothing but that happens as root.
 func serve(s settings, say *notifier) error {
 	who, err := toBecome(s)
 	if err != nil {
@@ -49,6 +50,8 @@ func serve(s settings, say *notifier) error {
 		groups, _ := os.Getgroups() // To has seen that they can be read
 		log.Info().Str("user", who.Username).Int("uid", os.Getuid()).Int("gid", os.Getgid()).Ints("groups", groups).
 			Msg("dropped privileges")
+	} else if err := privdrop.Capabilities(); err != nil { // systemd's, for ports below 1024
+		log.Warn().Err(err).Msg("keeping the capabilities that it was started with")
 	}
 	limitClients(&s, log)
 	return attend(s, log, doors, control, say)

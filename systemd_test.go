@@ -83,6 +83,7 @@ func TestSystemdBootsItWithoutRootAtAnyMoment(t *testing.T) {
 		systemctl("daemon-reload")
 		systemctl("start", "minimail")
 		m.sends(t)
+		m.isOwners(t, theService(t)) // and has given up what it bound them with
 		client, err := net.Dial("tcp", "127.0.0.1:25")
 		if err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-// Package privdrop gives up root for good.
+// Package privdrop gives up root, or single capabilities, for good.
 package privdrop
 
 import (

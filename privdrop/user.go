@@ -15,7 +15,9 @@ import (
 
 // A static binary reads /etc/passwd and /etc/group, and knows nothing of
 // directory services (LDAP and the like). So it asks programs of the system
-// that do, and ends those that give no answer: a service may be out of reach.
+// that do, and ends those that give no answer: a service may be out of reach. They are
+// found by PATH, so root must not have directories of others in it; sudo(8) has
+// secure_path for that.
 var patience = 10 * time.Second
 
 // errUnknown is about a user that nobody knows.
