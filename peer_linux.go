@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ func peerOf(c net.Conn) (peer, error) {
 	}
 	return kernel.diagnose(diagRequest(remote, local))
 }
+
+// errNoDiag is a kernel, or what takes itself for one, that has no tcp_diag.
+var errNoDiag = errors.New("the kernel does not tell a socket's owner: it knows of no socket")
 
 // listenerOf asks for the socket that has to accept a connection that we have
 // made to this machine.
@@ -96,14 +100,39 @@ type oracle struct {
 	fd     int
 	number uint32 // of the last question
 	reply  [1024]byte
+	tells  bool // it has told of some socket
+
+	alter func(question []byte) // the seam for tests
 }
 
 var kernel oracle
 
-// diagnose asks one question. It is asked anew if the answer does not come.
-func (o *oracle) diagnose(request []byte) (p peer, err error) {
+// diagnose asks one question. That a socket is not there is believed only of a
+// kernel that knows of others.
+func (o *oracle) diagnose(request []byte) (peer, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	p, err := o.ask(request)
+	if err != nil || o.tells {
+		return p, err
+	}
+	if o.tells = !p.closed; o.tells {
+		return p, nil
+	}
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return peer{}, fmt.Errorf("cannot try whether the kernel tells a socket's owner: %w", err)
+	}
+	defer l.Close()
+	known, err := o.ask(diagRequest(l.Addr().(*net.TCPAddr), &net.TCPAddr{IP: net.IPv4zero}))
+	if o.tells = err == nil && known.listens; !o.tells {
+		return peer{}, cmp.Or(err, errNoDiag)
+	}
+	return p, nil
+}
+
+// ask asks anew if the answer does not come.
+func (o *oracle) ask(request []byte) (p peer, err error) {
 	for range 3 {
 		var n int
 		if n, err = o.exchange(request); err == nil {
@@ -124,9 +153,14 @@ func (o *oracle) exchange(request []byte) (int, error) {
 			return 0, err
 		}
 		o.fd, o.open = fd, true
+		// Answers are there at once, or never.
+		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1})
 	}
 	o.number++
 	binary.NativeEndian.PutUint32(request[8:], o.number)
+	if o.alter != nil {
+		o.alter(request)
+	}
 	if err := unix.Sendto(o.fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return 0, err
 	}

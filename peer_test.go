@@ -410,3 +410,20 @@ func TestAnSSHThatIsOlderThanTheLaunchIsAnothers(t *testing.T) {
 		}
 	}
 }
+
+// A kernel without tcp_diag says of each socket that there is none.
+func TestAKernelThatKnowsOfNoSocketIsNotBelieved(t *testing.T) {
+	client, _ := loopbackPair(t, "tcp4")
+	request := diagRequest(client.RemoteAddr().(*net.TCPAddr), client.LocalAddr().(*net.TCPAddr))
+	nobody := diagRequest(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1})
+
+	var o oracle
+	if p, err := o.diagnose(nobody); err != nil || !p.closed || !o.tells {
+		t.Errorf("this kernel: %+v, %v, tells: %v", p, err, o.tells)
+	}
+	// The answers about a family that has no such module are the same.
+	deaf := oracle{alter: func(question []byte) { question[headerSize] = unix.AF_APPLETALK }}
+	if p, err := deaf.diagnose(request); !errors.Is(err, errNoDiag) {
+		t.Errorf("one without tcp_diag: %+v, %v", p, err)
+	}
+}
