@@ -317,12 +317,14 @@ func (v *visit) duplicate(client, server stream) (ok bool) {
 	return true
 }
 
-// attach makes a connection of a socket again, which it takes over.
+// attach makes a connection of a socket again, which it takes over. If it
+// cannot, the socket's peer sees a reset, no clean end.
 func attach(fd int) (stream, error) {
 	f := os.NewFile(uintptr(fd), "")
 	defer f.Close()
 	c, err := net.FileConn(f)
 	if err != nil {
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		return nil, err
 	}
 	return c.(stream), nil

@@ -121,6 +121,29 @@ func TestASessionThatCannotGoOnLooksBrokenAndTheLogSaysWhy(t *testing.T) {
 	}
 }
 
+func TestASessionThatCannotGoOnLooksBrokenToAClientThatHasSaidNothing(t *testing.T) {
+	noLeaks(t)
+	var log journal
+	f := patient()
+	f.Log = log.log()
+	send := make(chan struct{})
+	end := answering(t, "tcp", func(c stream) {
+		_, _ = io.WriteString(c, "220 far\r\n")
+		<-send
+		_, _ = c.Write(make([]byte, relayBuffer))
+		_, _ = io.Copy(io.Discard, c)
+	})
+	c := call(t, serving(t, f, end.dial).addr)
+	says(t, c, "220 far\r\n")
+	restore := lowLimit(t)
+	close(send) // needs a bridge, which needs descriptors
+	if n, err := io.Copy(io.Discard, c); !isReset(err) {
+		t.Errorf("the client sees %d bytes and %v", n, err)
+	}
+	restore()
+	until(t, "the visit is over", func() bool { return log.has("cut off") })
+}
+
 func TestWhatTheRelayCouldNotWriteIsNotLost(t *testing.T) {
 	noLeaks(t)
 	var clients sync.WaitGroup
