@@ -107,7 +107,8 @@ type knock struct {
 	network, address string
 	answered         func(context.Context, net.Conn) error
 
-	problem error // the last one seen
+	near    string // the address that was dialed because it is known
+	problem error  // the last one seen
 }
 
 // untilAnswered returns a connection that has been answered, or errEnded, or
@@ -192,7 +193,7 @@ func (k *knock) once(ctx context.Context) (stream, time.Duration) {
 		}
 		return nil, time.Second
 	}
-	if !trusted && k.trust(ctx, c, k.l.near(k.address)) != nil {
+	if !trusted && k.trust(ctx, c, k.near) != nil {
 		c.Close()
 		k.l.setNear(k.address, "")
 		return nil, time.Second
@@ -205,8 +206,8 @@ func (k *knock) once(ctx context.Context) (stream, time.Duration) {
 // need not wait until ssh has accepted it: it can be checked when it has been
 // answered.
 func (k *knock) dial(ctx context.Context) (c stream, trusted bool, err error) {
-	if near := k.l.near(k.address); near != "" && k.answered != nil {
-		c, err = k.t.dial(ctx, k.network, near)
+	if k.near = k.l.near(k.address); k.near != "" && k.answered != nil {
+		c, err = k.t.dial(ctx, k.network, k.near)
 		k.note(ctx, err)
 		return c, false, err
 	}
