@@ -5,7 +5,8 @@
 // (serve in serve.go, forward.Forwarder.Serve); the dial function asks tunnel
 // for a connection to the near end, which launches ssh if there is none
 // (tunnel.Tunnel.Dial, Run); forward copies both ways until both sides have
-// ended; closing the connection gives the lease on the tunnel back.
+// ended, small things in its relay, everything else over a bridge of the
+// client's own; closing the connection gives the lease on the tunnel back.
 package main
 
 import (
