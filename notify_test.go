@@ -48,6 +48,18 @@ func TestStartWaitsForReadyAndPassesTheSentenceOn(t *testing.T) {
 	}
 }
 
+// TestASignalBeforeThereIsADaemonEndsIt: it would run on otherwise, though start
+// was stopped.
+func TestASignalBeforeThereIsADaemonEndsIt(t *testing.T) {
+	w := watching(t)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.wait(child(t, "sleep", "1000")); err == nil || !strings.Contains(err.Error(), "hangup") {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 func TestStartPassesTheDaemonsErrorAndExitStatusOn(t *testing.T) {
 	for range 20 { // its word and its death come in any order
 		w := watching(t)

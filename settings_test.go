@@ -205,7 +205,7 @@ func TestAHostIsOnlyADestination(t *testing.T) {
 			t.Errorf("%q is taken for %q", host, got)
 		}
 	}
-	for _, host := range []string{"", "-", "-oProxyCommand=x", "a b", "a\nb", "a\x00b", " far", "far\x7f"} {
+	for _, host := range []string{"", "-", "-oProxyCommand=x", "@", "@far", "me@", "--", "a b", "a\nb", "a\x00b", " far", "far\x7f"} {
 		if _, err := settingsFor(t, "--settings", os.DevNull, "--host", host); err == nil {
 			t.Errorf("%q is a host", host)
 		}
