@@ -28,8 +28,9 @@ type invocation struct {
 func parse(args []string) (*invocation, error) {
 	inv := &invocation{given: map[string]bool{}, environ: map[string]string{}}
 	for _, name := range settingNames() {
-		// An empty setting is one that is not set.
-		if v, ok := os.LookupEnv(name); ok && v == "" {
+		// An empty setting is one that is not set; and where root has called
+		// sudo, that says nothing about whom to become.
+		if v, ok := os.LookupEnv(name); ok && (v == "" || name == "SUDO_USER" && v == "root") {
 			os.Unsetenv(name)
 		} else if ok {
 			inv.environ[name] = v
@@ -162,10 +163,10 @@ func nearestWord(all []*cli.Command, w string) string {
 	}
 	// cli takes any word for like some command, and knows one of its own, help.
 	near := cli.SuggestCommand(all, w)
-	if near == "help" || w == "" || near == "" || !strings.ContainsRune(near[:2], rune(w[0])) {
-		return ""
+	if near != "" && near != "help" && strings.Contains(w[:min(2, len(w))], near[:1]) {
+		return near
 	}
-	return near
+	return ""
 }
 
 // explain puts an error of package flag into our words.
