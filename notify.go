@@ -59,7 +59,7 @@ type startWatch struct {
 // watchStart makes the socket. The daemon will no longer be root when it says
 // READY, so anybody may write to it; nobody else knows its name.
 func watchStart() (*startWatch, error) {
-	dir, err := os.MkdirTemp("", "minimail-")
+	dir, err := shortDir("minimail-")
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a directory for the start: %w", err)
 	}

@@ -73,6 +73,7 @@ func (inv *invocation) settings(c *cli.Context) (settings, error) {
 	}
 	if inv.word == "stop" || inv.word == "status" {
 		r.err = nil
+		r.path("pid-file") // that is what they are about
 	} else {
 		r.host(s.host)
 	}
