@@ -526,6 +526,24 @@ func TestTheLogIsRotatedWithoutLosingALine(t *testing.T) {
 	})
 }
 
+// TestRemovingStopsAMinimailThatWasStartedByHand: where systemd runs, systemctl
+// knows nothing of it.
+func TestRemovingStopsAMinimailThatWasStartedByHand(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.install(t)
+		m.setHost(t)
+		m.run(t, 0, "/usr/bin/minimail", "start")
+		m.run(t, 0, "mkdir", "-p", "/run/systemd/system") // sd_booted(3)
+		const systemctl = "/usr/local/bin/systemctl"
+		write(t, systemctl, "#!/bin/sh\n")
+		m.run(t, 0, "chmod", "755", systemctl)
+		m.run(t, 0, "dpkg", "--remove", "minimail")
+		if pids := m.daemons(); len(pids) > 0 {
+			t.Errorf("still running: %v", pids)
+		}
+	})
+}
+
 // TestAnInstallationWithoutAPackageCanBeUndone uses what the tar.gz has in it.
 func TestAnInstallationWithoutAPackageCanBeUndone(t *testing.T) {
 	t.Parallel()

@@ -38,7 +38,8 @@ type checkup struct {
 	points []point
 	began  time.Time
 
-	pid       int // of the minimail that runs, or 0
+	stopped   func() error // whether a signal has come: what is seen then is not so; nil: none comes
+	pid       int          // of the minimail that runs, or 0
 	listeners []listener
 	blind     error      // why listeners could not be read
 	asRoot    bool       // we began as root
@@ -65,6 +66,7 @@ func check(s settings) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	c.stopped = ctx.Err
 	c.checkSettings()
 	if err == nil {
 		c.lookAround()
@@ -85,10 +87,15 @@ func check(s settings) error {
 	c.checkFarEnds()
 	c.checkLimit()
 	if ctx.Err() != nil {
-		c.add("check", broken, "interrupted")
+		c.stopped = nil
+		c.out.unknown = true
+		c.add(unfinished, broken, "interrupted")
 	}
 	return c.finish()
 }
+
+// unfinished is the point that tells that others are missing.
+const unfinished = "check"
 
 // asksPeople tells whether our answer is for people, who may be asked for
 // sudo's password.
@@ -96,6 +103,9 @@ func (c *checkup) asksPeople() bool { return !c.asJSON && !c.nagios }
 
 // add notes a point, and prints it if people are watching.
 func (c *checkup) add(name string, v verdict, text string, mend ...string) {
+	if c.stopped != nil && c.stopped() != nil {
+		return // that a program of ours was ended is no fault of the user's
+	}
 	p := point{name: name, verdict: v, text: text}
 	switch {
 	case v == well:

@@ -97,6 +97,8 @@ func summary(points []point) string {
 		n[p.verdict]++
 	}
 	switch {
+	case len(points) > 0 && points[len(points)-1].name == unfinished:
+		return "not all has been looked at"
 	case n[broken] > 0:
 		return fmt.Sprintf("something will not work: %d of %d points fail, %d warn", n[broken], len(points), n[doubtful])
 	case n[doubtful] > 0:

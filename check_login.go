@@ -100,15 +100,22 @@ func (c *checkup) tryLogin(ctx context.Context) {
 
 // privateDir is a place for sockets, short enough for their names.
 func privateDir() (string, error) {
-	dir, err := os.MkdirTemp("", "minimail-check-")
+	dir, err := shortDir("minimail-check-")
+	if err != nil {
+		return "", fmt.Errorf("cannot make a private directory: %w", err)
+	}
+	return dir, nil
+}
+
+// shortDir is below TMPDIR, if that is ours to use and a socket's name can be
+// as long as that (unix(7)).
+func shortDir(pattern string) (string, error) {
+	dir, err := os.MkdirTemp("", pattern)
 	if err == nil && len(dir) > 80 {
 		os.Remove(dir)
 	}
-	if err != nil || len(dir) > 80 { // TMPDIR may be another user's
-		dir, err = os.MkdirTemp("/tmp", "minimail-check-")
-	}
-	if err != nil {
-		return "", fmt.Errorf("cannot make a private directory: %w", err)
+	if err != nil || len(dir) > 80 {
+		return os.MkdirTemp("/tmp", pattern)
 	}
 	return dir, nil
 }

@@ -215,6 +215,21 @@ func TestWhatSSHSaysAtAFailedLoginIsExplained(t *testing.T) {
 	}
 }
 
+func TestAPortBehindTheHostIsNoticed(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]string{
+		"me@far.example:2222": "--host me@far.example --ssh-option Port=2222",
+		"far":                 "getent hosts far",
+		"2001:db8::1":         "getent hosts 2001:db8::1",
+	} {
+		c := checkup{settings: settings{host: host}, config: sshSettings{"hostname": {strings.TrimPrefix(host, "me@")}, "port": {"22"}}}
+		what, mend := c.explainLogin("ssh: Could not resolve hostname X: Name or service not known")
+		if !strings.Contains(strings.Join(mend, "\n"), want) {
+			t.Errorf("%s: %s, %q", host, what, mend)
+		}
+	}
+}
+
 func TestANagiosLineHasOneBarAndOneEnd(t *testing.T) {
 	t.Parallel()
 	c := &checkup{}

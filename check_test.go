@@ -46,6 +46,28 @@ func runCheck(t *testing.T, prepared func(*exec.Cmd), options ...string) checked
 	return checked{out.String(), cmd.ProcessState.ExitCode()}
 }
 
+// TestACheckThatIsInterruptedFindsNoFaults: its ssh is ended then, which looks
+// like a fault, and the command that mends it would do harm.
+func TestACheckThatIsInterruptedFindsNoFaults(t *testing.T) {
+	t.Parallel()
+	ssh := filepath.Join(publicDir(t), "ssh")
+	write(t, ssh, "#!/bin/sh\ncase \"$*\" in -V) echo OpenSSH_9.2p1 >&2 ;; *) kill -INT $PPID; exec sleep 1000 ;; esac\n")
+	if err := os.Chmod(ssh, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	options := []string{"--settings", os.DevNull, "--host", "far", "--user", runAs, "--ssh", ssh}
+	c := runCheck(t, nil, options...)
+	c.says(t, "OK", "ssh", "OpenSSH 9.2", "")
+	c.says(t, "FAIL", "check", "interrupted", "")
+	if strings.Count(c.out, "FAIL") != 1 || !strings.HasSuffix(c.out, "\nnot all has been looked at\n") || c.code != 2 {
+		t.Errorf("exit %d:\n%s", c.code, c.out)
+	}
+	c = runCheck(t, nil, append(options, "--nagios")...)
+	if !strings.HasPrefix(c.out, "MINIMAIL UNKNOWN - check: interrupted") || c.code != exitNagiosUnknown {
+		t.Errorf("exit %d: %q", c.code, c.out)
+	}
+}
+
 // asNobody has a command run by an ordinary user with such a home.
 func asNobody(t *testing.T, home string, env ...string) func(*exec.Cmd) {
 	t.Helper()

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -37,6 +38,9 @@ func (c *checkup) checkLogin() {
 	}
 }
 
+// hasPort is a host with a port behind it, which is no IPv6 address.
+var hasPort = regexp.MustCompile(`^[^:]+:[0-9]+$`)
+
 // explainLogin says what ssh's last words mean, and what mends it. The words
 // are OpenSSH's (sshconnect.c, sshconnect2.c, packet.c, kex.c).
 func (c *checkup) explainLogin(said string) (what string, mend []string) {
@@ -51,6 +55,9 @@ func (c *checkup) explainLogin(said string) (what string, mend []string) {
 		return false
 	}
 	switch {
+	case says("Could not resolve hostname") && hasPort.MatchString(c.host):
+		name, n, _ := strings.Cut(c.host, ":")
+		return "a port is no part of [user@]host", []string{"--host " + name + " --ssh-option Port=" + n}
 	case says("Could not resolve hostname", "Name or service not known"):
 		return "there is no host of that name, or no name service", []string{
 			typed("getent", "hosts", at) + " (must print an address)",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -27,8 +28,9 @@ type invocation struct {
 func parse(args []string) (*invocation, error) {
 	inv := &invocation{given: map[string]bool{}, environ: map[string]string{}}
 	for _, name := range settingNames() {
-		// An empty setting is one that is not set.
-		if v, ok := os.LookupEnv(name); ok && v == "" {
+		// An empty setting is one that is not set; and where root has called
+		// sudo, that says nothing about whom to become.
+		if v, ok := os.LookupEnv(name); ok && (v == "" || name == "SUDO_USER" && v == "root") {
 			os.Unsetenv(name)
 		} else if ok {
 			inv.environ[name] = v
@@ -37,13 +39,9 @@ func parse(args []string) (*invocation, error) {
 	if err := inv.checkSwitches(); err != nil {
 		return nil, cli.Exit(err, exitUsage)
 	}
-	fs := flag.NewFlagSet("minimail", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	all := append(flags(), cli.VersionFlag, cli.HelpFlag)
-	for _, f := range all {
-		if err := f.Apply(fs); err != nil {
-			return nil, cli.Exit(err, exitUsage)
-		}
+	fs, all, err := newFlagSet()
+	if err != nil {
+		return nil, cli.Exit(err, exitUsage)
 	}
 	words, err := inv.split(fs, args)
 	if err != nil {
@@ -61,13 +59,30 @@ func parse(args []string) (*invocation, error) {
 		return nil, cli.Exit(err, exitUsage)
 	}
 	named := inv.given["settings"] || inv.environ["MINIMAIL_SETTINGS"] != ""
-	if inv.lines, err = readSettings(fs.Lookup("settings").Value.String(), named); err != nil {
+	file := fs.Lookup("settings").Value.String()
+	if file == "" { // a shell's variable that is not set, say
+		return nil, cli.Exit(errors.New(`--settings "": expected a file name: it is empty`), exitUsage)
+	}
+	if inv.lines, err = readSettings(file, named); err != nil {
 		return nil, cli.Exit(err, exitUsage)
 	}
 	if err := inv.checkSwitches(); err != nil {
 		return nil, cli.Exit(err, exitUsage)
 	}
 	return inv, nil
+}
+
+// newFlagSet knows all options, which it returns as well.
+func newFlagSet() (*flag.FlagSet, []cli.Flag, error) {
+	fs := flag.NewFlagSet("minimail", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	all := append(flags(), cli.VersionFlag, cli.HelpFlag)
+	for _, f := range all {
+		if err := f.Apply(fs); err != nil {
+			return nil, nil, err
+		}
+	}
+	return fs, all, nil
 }
 
 // checkSwitches looks at the settings that are on or off: of all settings they
@@ -96,10 +111,11 @@ func (inv *invocation) split(fs *flag.FlagSet, args []string) (words []string, e
 		if err := fs.Parse(args); err != nil {
 			return nil, err
 		}
-		inv.options = append(inv.options, args[:len(args)-fs.NArg()]...)
-		if n := len(inv.options); n > 0 && inv.options[n-1] == "--" {
-			inv.options = inv.options[:n-1]
+		options := args[:len(args)-fs.NArg()]
+		if n := len(options); n > 0 && options[n-1] == "--" && complete(options[:n-1]) {
+			options = options[:n-1]
 		}
+		inv.options = append(inv.options, options...)
 		if fs.NArg() == 0 {
 			break
 		}
@@ -107,6 +123,13 @@ func (inv *invocation) split(fs *flag.FlagSet, args []string) (words []string, e
 	}
 	fs.Visit(func(f *flag.Flag) { inv.given[f.Name] = true })
 	return words, nil
+}
+
+// complete tells whether no option of these lacks its value: then a -- behind
+// them ends the options, and is not the value of the last one.
+func complete(options []string) bool {
+	fs, _, err := newFlagSet()
+	return err == nil && fs.Parse(options) == nil
 }
 
 func (inv *invocation) normalised() []string {
@@ -124,13 +147,26 @@ func theWord(words []string) (string, error) {
 	all := commands(nil)
 	for _, w := range words {
 		if !slices.ContainsFunc(all, func(c *cli.Command) bool { return c.Name == w }) {
-			return "", hint(fmt.Errorf("unknown command %q", w), "%s", didYouMean(cli.SuggestCommand(all, w), "minimail --help lists the commands"))
+			return "", hint(fmt.Errorf("unknown command %q", w), "%s", didYouMean(nearestWord(all, w), "minimail --help lists the commands"))
 		}
 	}
 	if len(words) > 1 {
 		return "", hint(fmt.Errorf("one command at a time: %q is left over", words[1]), "minimail --help shows the usage")
 	}
 	return words[0], nil
+}
+
+// nearestWord is the command, or the option, that w may stand for, or "".
+func nearestWord(all []*cli.Command, w string) string {
+	if w == "help" || w == "version" {
+		return "--" + w
+	}
+	// cli takes any word for like some command, and knows one of its own, help.
+	near := cli.SuggestCommand(all, w)
+	if near != "" && near != "help" && strings.Contains(w[:min(2, len(w))], near[:1]) {
+		return near
+	}
+	return ""
 }
 
 // explain puts an error of package flag into our words.

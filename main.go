@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -49,13 +50,16 @@ func run(argv []string) int {
 	if err.Error() == "" {
 		return exitCode(err)
 	}
-	if slices.Contains(argv, "--nagios") { // who reads stdout, and knows other codes
+	if slices.ContainsFunc(argv[1:], forNagios.MatchString) { // who reads stdout, and knows other codes
 		fmt.Println("MINIMAIL UNKNOWN -", err)
 		return exitNagiosUnknown
 	}
 	complain(os.Stderr, err)
 	return exitCode(err)
 }
+
+// forNagios is the option as a line that cannot be read may have it.
+var forNagios = regexp.MustCompile(`^--?nagios(=1|=[tT].*)?$`)
 
 // exitCode is the status that an error carries, or 1.
 func exitCode(err error) int {

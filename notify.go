@@ -51,18 +51,20 @@ func (n *notifier) say(variables ...string) {
 
 // A startWatch is start's end: it waits for the daemon's word.
 type startWatch struct {
-	dir  string
-	conn *net.UnixConn
+	dir     string
+	conn    *net.UnixConn
+	signals chan os.Signal // that came since, also before there is a daemon
 }
 
 // watchStart makes the socket. The daemon will no longer be root when it says
 // READY, so anybody may write to it; nobody else knows its name.
 func watchStart() (*startWatch, error) {
-	dir, err := os.MkdirTemp("", "minimail-")
+	dir, err := shortDir("minimail-")
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a directory for the start: %w", err)
 	}
-	w := &startWatch{dir: dir}
+	w := &startWatch{dir: dir, signals: make(chan os.Signal, 1)}
+	signal.Notify(w.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	if err := os.Chmod(dir, 0o711); err != nil {
 		w.close()
 		return nil, err
@@ -82,6 +84,7 @@ func watchStart() (*startWatch, error) {
 func (w *startWatch) socket() string { return filepath.Join(w.dir, "notify") }
 
 func (w *startWatch) close() {
+	signal.Stop(w.signals)
 	if w.conn != nil {
 		w.conn.Close()
 	}
@@ -92,9 +95,6 @@ func (w *startWatch) close() {
 // exit status when it has failed, has died without a word, or a signal has
 // stopped the wait. After an error no daemon is left.
 func (w *startWatch) wait(child *os.Process) (string, error) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(signals)
 	died := make(chan *os.ProcessState, 1)
 	go func() { // ends with the child, or with this process
 		state, _ := child.Wait()
@@ -131,7 +131,7 @@ func (w *startWatch) wait(child *os.Process) (string, error) {
 			case <-time.After(200 * time.Millisecond):
 			}
 			return "", fmt.Errorf("the daemon died before it was ready: %v", state)
-		case s := <-signals:
+		case s := <-w.signals:
 			_ = child.Signal(syscall.SIGTERM)
 			<-died
 			return "", errors.New("start was stopped by a signal: " + s.String())

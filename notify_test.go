@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,6 +45,40 @@ func TestStartWaitsForReadyAndPassesTheSentenceOn(t *testing.T) {
 	(&notifier{socket: w.socket()}).say("READY=1", "MAINPID=5", "STATUS=it runs: a=b")
 	got, err := w.wait(child(t, "sleep", "1000"))
 	if err != nil || got != "it runs: a=b" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestStartDoesWithoutATMPDIRThatIsOfNoUse(t *testing.T) {
+	long := filepath.Join(t.TempDir(), strings.Repeat("x", 100))
+	if err := os.Mkdir(long, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{long, filepath.Join(long, "missing")} {
+		t.Setenv("TMPDIR", dir)
+		w, err := watchStart()
+		if err != nil {
+			t.Errorf("%s: %v", dir, err)
+			continue
+		}
+		w.close()
+		if exists(w.dir) {
+			t.Errorf("left behind: %s", w.dir)
+		}
+	}
+	if left, err := os.ReadDir(long); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestASignalBeforeThereIsADaemonEndsIt: it would run on otherwise, though start
+// was stopped.
+func TestASignalBeforeThereIsADaemonEndsIt(t *testing.T) {
+	w := watching(t)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.wait(child(t, "sleep", "1000")); err == nil || !strings.Contains(err.Error(), "hangup") {
 		t.Errorf("got %q, %v", got, err)
 	}
 }

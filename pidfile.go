@@ -48,6 +48,10 @@ func lockPidFile(path string) (*pidFile, error) {
 	}
 }
 
+// maxPidFile is more than a pid file can have in it, in bytes: a larger one is
+// somebody's file that was named by mistake, to be neither written nor removed.
+const maxPidFile = 64
+
 // tryLock returns nil and no error if the file was removed under our hands.
 func tryLock(path string) (*pidFile, error) {
 	lock, err := daemon.OpenLockFile(path, 0o644)
@@ -68,9 +72,13 @@ func tryLock(path string) (*pidFile, error) {
 		lock.Close()
 		return nil, nil
 	}
+	if fi, err := lock.Stat(); err == nil && fi.Size() > maxPidFile {
+		lock.Close()
+		return nil, hint(fmt.Errorf("%s is no pid file: it has something else in it", path), "--pid-file another FILE")
+	}
 	if err := lock.WritePid(); err != nil {
 		lock.Close()
-		return nil, fmt.Errorf("cannot write the pid file %s: %w", path, err)
+		return nil, placeError("cannot write the pid file", path, "--pid-file", err)
 	}
 	return &pidFile{lock, path}, nil
 }

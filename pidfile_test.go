@@ -148,6 +148,19 @@ func TestAStalePidFileIsRemovedAndAMissingOneNotMade(t *testing.T) {
 	}
 }
 
+func TestAFileThatIsNoPidFileIsNeitherWrittenNorRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "diary")
+	diary := strings.Repeat("Today the power has failed.\n", 10)
+	write(t, path, diary)
+	if _, err := lockPidFile(path); err == nil || !strings.Contains(err.Error(), path+" is no pid file") {
+		t.Errorf("it is taken: %v", err)
+	}
+	removeStale(path)
+	if got := read(t, path); got != diary {
+		t.Errorf("in it is %q", got)
+	}
+}
+
 func TestReleaseLeavesTheFileOfASuccessorAlone(t *testing.T) {
 	p, path := lockedPidFile(t)
 	if err := os.Remove(path); err != nil { // by somebody's rm

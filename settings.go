@@ -73,10 +73,13 @@ func (inv *invocation) settings(c *cli.Context) (settings, error) {
 	}
 	if inv.word == "stop" || inv.word == "status" {
 		r.err = nil
+		r.path("pid-file") // that is what they are about
 	} else {
 		r.host(s.host)
 	}
-	if err := s.defaultFiles(); err != nil && r.err == nil {
+	// Only a daemon has a log file.
+	logs := !s.foreground && (inv.word == "start" || inv.word == "restart")
+	if err := s.defaultFiles(logs); err != nil && r.err == nil {
 		r.err = err
 	}
 	return s, r.err
@@ -202,28 +205,42 @@ func (r *reader) host(host string) {
 	switch {
 	case r.err != nil:
 	case host == "":
-		r.err = hint(errors.New("no host to log in to"), "--host [user@]host, or MINIMAIL_HOST=[user@]host in %s", defaultSettings)
+		r.err = hint(errors.New("no host to log in to"), "--host [user@]host, or MINIMAIL_HOST=[user@]host in %s", r.settingsFile())
 	case strings.HasPrefix(host, "-"):
 		r.bad("host", host, `[user@]host, not an option: a host cannot begin with "-"`)
 	case strings.ContainsFunc(host, func(c rune) bool { return c <= ' ' || c == 0x7f }):
 		r.bad("host", host, "[user@]host without spaces")
+	case strings.HasPrefix(host, "@") || strings.HasSuffix(host, "@"):
+		r.bad("host", host, `[user@]host: something is missing beside the "@"`)
 	}
+}
+
+// settingsFile is where to put a setting: the file that was read, if it is one.
+func (r *reader) settingsFile() string {
+	file := r.c.String("settings")
+	if fi, err := os.Stat(file); err == nil && !fi.Mode().IsRegular() {
+		return defaultSettings
+	}
+	return file
 }
 
 // defaultFiles fills in where the pid file and the log are if nobody has said:
 // root's places, or an ordinary user's (XDG Base Directory Specification).
-func (s *settings) defaultFiles() error {
-	if s.pidFile != "" && s.logFile != "" {
+func (s *settings) defaultFiles(logs bool) error {
+	if s.pidFile != "" && (s.logFile != "" || !logs) {
 		return nil
 	}
 	pid, log := filepath.Join(runDir(), "minimail.pid"), "/var/log/minimail.log"
 	if os.Geteuid() != 0 {
 		home, err := os.UserHomeDir()
-		state := os.Getenv("XDG_STATE_HOME")
-		if state == "" && err != nil {
-			return hint(fmt.Errorf("no place for the pid file and the log: %w", err), "--pid-file FILE --log-file FILE")
+		if err == nil && !filepath.IsAbs(home) {
+			err = fmt.Errorf("$HOME, %q, does not begin with /", home)
 		}
-		if state == "" {
+		state := os.Getenv("XDG_STATE_HOME")
+		if !filepath.IsAbs(state) { // which the specification has us ignore
+			if err != nil {
+				return hint(fmt.Errorf("no place for the pid file and the log: %w", err), "--pid-file FILE --log-file FILE")
+			}
 			state = filepath.Join(home, ".local", "state")
 		}
 		log = filepath.Join(state, "minimail", "minimail.log")
@@ -249,7 +266,7 @@ func runDir() string {
 }
 
 func userRunDir() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		return dir
 	}
 	if dir := fmt.Sprintf("/run/user/%d", os.Getuid()); isDir(dir) {

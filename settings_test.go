@@ -199,13 +199,31 @@ func TestStopAndStatusDoNotMindOtherWordsOptions(t *testing.T) {
 	}
 }
 
+// TestADirectoryThatIsGoneIsNoPlaceForAPidFile: stop would stop another one.
+func TestADirectoryThatIsGoneIsNoPlaceForAPidFile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PWD", "")
+	for _, word := range []string{"stop", "status", "start"} {
+		if s, err := settingsFor(t, word, "--settings", os.DevNull, "--host", "far", "-p", "pid"); err == nil {
+			t.Errorf("%s takes %s", word, s.pidFile)
+		}
+	}
+}
+
 func TestAHostIsOnlyADestination(t *testing.T) {
 	for _, host := range []string{"far", "me@far.example.com", "me@[::1]", "ssh://me@far:2222", "a-b"} {
 		if got := settingsOf(t, "--settings", os.DevNull, "--host", host).host; got != host {
 			t.Errorf("%q is taken for %q", host, got)
 		}
 	}
-	for _, host := range []string{"", "-", "-oProxyCommand=x", "a b", "a\nb", "a\x00b", " far", "far\x7f"} {
+	for _, host := range []string{"", "-", "-oProxyCommand=x", "@", "@far", "me@", "--", "a b", "a\nb", "a\x00b", " far", "far\x7f"} {
 		if _, err := settingsFor(t, "--settings", os.DevNull, "--host", host); err == nil {
 			t.Errorf("%q is a host", host)
 		}

@@ -61,7 +61,11 @@ func parseSettings(r io.Reader, file string) (values, lines map[string]string, e
 	scan, n := bufio.NewScanner(r), 1
 	for ; scan.Scan(); n++ {
 		at := fmt.Sprintf("%s, line %d", file, n)
-		m, err := godotenv.Unmarshal(scan.Text())
+		line := scan.Text()
+		if n == 1 {
+			line = strings.TrimPrefix(line, "\ufeff") // an editor's byte order mark
+		}
+		m, err := godotenv.Unmarshal(line)
 		if err != nil {
 			return nil, nil, hint(fmt.Errorf("%s: expected NAME=value: %w", at, err), settingForm)
 		}
@@ -78,7 +82,9 @@ func parseSettings(r io.Reader, file string) (values, lines map[string]string, e
 			}
 		}
 	}
-	if err := scan.Err(); err != nil {
+	if err := scan.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return nil, nil, hint(fmt.Errorf("%s, line %d: expected NAME=value: %w", file, n, errors.New("the line is too long")), settingForm)
+	} else if err != nil {
 		return nil, nil, fmt.Errorf("cannot read %s, line %d: %w", file, n, err)
 	}
 	return values, lines, nil

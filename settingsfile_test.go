@@ -23,6 +23,8 @@ func TestASettingsFileIsReadLikeAShellWould(t *testing.T) {
 		"MINIMAIL_HOST=a\nMINIMAIL_HOST=b\n":     {"MINIMAIL_HOST": "b"},
 		"MINIMAIL_HOST=a\nMINIMAIL_HOST=\n":      {},
 		"MINIMAIL_HOST=''\n":                     {},
+		"\ufeffMINIMAIL_HOST=far\n":              {"MINIMAIL_HOST": "far"},
+		"\ufeff# from an editor\n":               {},
 		"SUDO_USER=me\nPATH=/bin\nLANG=de\n":     {"SUDO_USER": "me"},
 		"MINIMAIL_SSH_OPTION='A=1 B=2'\n":        {"MINIMAIL_SSH_OPTION": "A=1 B=2"},
 		"MINIMAIL_FORWARD=\"25:1:a:1 26:2:a:1\"": {"MINIMAIL_FORWARD": "25:1:a:1 26:2:a:1"},
@@ -49,7 +51,7 @@ func TestAMistakeInTheSettingsFileIsNamedWithItsLine(t *testing.T) {
 		"=far\n":                          "file, line 1: expected NAME=value",
 		"\n\nMINIMAIL_HOST=\"far\n":       "file, line 3: expected NAME=value: unterminated",
 		"%=1\n":                           "file, line 1: expected NAME=value: ",
-		"\n" + strings.Repeat("x", 1<<17): "cannot read file, line 2: ",
+		"\n" + strings.Repeat("x", 1<<17): "file, line 2: expected NAME=value: the line is too long for example",
 	} {
 		_, _, err := parseSettings(strings.NewReader(text), "file")
 		if err == nil || !strings.HasPrefix(err.Error()+" "+hintOf(err), want) {
