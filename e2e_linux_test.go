@@ -174,7 +174,7 @@ func TestACapabilityToBindIsGivenUpByAllThreads(t *testing.T) {
 	dir := publicDir(t)
 	for cgo, want := range map[string]bool{"0": true, "1": false} {
 		bin := filepath.Join(dir, "minimail"+cgo)
-		build := exec.Command("go", "build", "-o", bin, ".")
+		build := exec.Command("go", append(append([]string{"build"}, coverFlags()...), "-o", bin, ".")...)
 		build.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)

@@ -43,11 +43,10 @@ func withProgram(f func() int) int {
 		return 1
 	}
 	program = filepath.Join(dir, "minimail")
-	args := []string{"build", "-race", "-o", program}
+	args := append([]string{"build", "-race", "-o", program}, coverFlags()...)
 	if dir := os.Getenv("TEST_COVERDIR"); dir != "" {
 		// go test has a GOCOVERDIR of its own, which other users may not enter.
 		os.Setenv("GOCOVERDIR", dir)
-		args = append(args, "-cover", "-coverpkg=./...")
 	}
 	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "cannot build minimail: %v\n%s", err, out)
@@ -55,4 +54,12 @@ func withProgram(f func() int) int {
 	}
 	os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 	return f()
+}
+
+// coverFlags are for builds whose runs count as coverage.
+func coverFlags() []string {
+	if os.Getenv("TEST_COVERDIR") == "" {
+		return nil
+	}
+	return []string{"-cover", "-covermode=atomic", "-coverpkg=./..."} // the mode of -race
 }
