@@ -268,22 +268,6 @@ func (l *launch) lastSince(since time.Time) string {
 	return l.line
 }
 
-// near is where ssh is known to listen for a near end; empty: it is not known.
-func (l *launch) near(end string) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.nears[end]
-}
-
-func (l *launch) setNear(end, address string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.nears == nil {
-		l.nears = map[string]string{}
-	}
-	l.nears[end] = address
-}
-
 func lasted(l *launch) time.Duration { return time.Since(l.began).Round(time.Millisecond) }
 
 // upTo draws a duration from [0, d].
