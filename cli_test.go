@@ -328,17 +328,10 @@ func fakeSSH(args []string) int {
 }
 
 func greetAll(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			_, _ = io.WriteString(c, fakeGreeting)
-			_, _ = io.Copy(c, c)
-		}()
-	}
+	acceptAll(l, func(c net.Conn) {
+		_, _ = io.WriteString(c, fakeGreeting)
+		_, _ = io.Copy(c, c)
+	})
 }
 
 // fakeServer is somebody who sits on a port, whose address it prints. It ends

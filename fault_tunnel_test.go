@@ -259,7 +259,11 @@ func TestFault15NearEndIsAnotherTunnelsOfOurs(t *testing.T) {
 			}
 			var all [2]*minimail
 			for i := range all {
-				m := newHost(t).prepare(t, greeter(t, fmt.Sprintf("220 host %d", i)), "--wait", "3s", "--idle", "1h")
+				greets := func(c net.Conn) {
+					_, _ = fmt.Fprintf(c, "220 host %d\r\n", i)
+					_, _ = io.Copy(io.Discard, c)
+				}
+				m := newHost(t).prepare(t, listen(t, greets), "--wait", "3s", "--idle", "1h")
 				at := slices.Index(m.cmd.Args, "--forward") + 1
 				m.cmd.Args[at] = strings.Replace(m.cmd.Args[at], strconv.Itoa(m.near), fmt.Sprint(near), 1)
 				m.start(t)
@@ -281,30 +285,6 @@ func TestFault15NearEndIsAnotherTunnelsOfOurs(t *testing.T) {
 			}
 		})
 	}
-}
-
-// greeter is a server that says a line to everybody.
-func greeter(t *testing.T, line string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() { // ends with the listener
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = io.WriteString(c, line+"\r\n")
-				_, _ = io.Copy(io.Discard, c)
-			}()
-		}
-	}()
-	return l.Addr().String()
 }
 
 func TestFault16SSHIsKilledWhileClientsWait(t *testing.T) {

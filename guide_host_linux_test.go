@@ -251,17 +251,5 @@ func (h *otherHost) listen(t *testing.T, port int) net.Listener {
 // serve has each connection to a port of the host served, until the test ends.
 func (h *otherHost) serve(t *testing.T, port int, serve func(net.Conn)) {
 	t.Helper()
-	l := h.listen(t, port)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				serve(c)
-			}()
-		}
-	}()
+	go acceptAll(h.listen(t, port), serve)
 }

@@ -104,7 +104,7 @@ func (n *nagios) installNagios(t *testing.T) {
 	_ = os.Remove("/usr/sbin/policy-rc.d")
 	write(t, "/etc/sudoers.d/minimail", n.block(t, "nagios ALL=")+"\n")
 	write(t, "/etc/nagios4/conf.d/minimail.cfg", n.block(t, "define ")+"\n")
-	write(t, "/etc/nagios4/conf.d/test.cfg", fmt.Sprintf(testServices, "power", "me", "queued", "queue"))
+	write(t, "/etc/nagios4/conf.d/test.cfg", fmt.Sprintf(testService+testService+testContact, "power", "me", "queued", "queue"))
 	write(t, nagiosCfg, strings.Replace(read(t, nagiosCfg), "\nstatus_update_interval=10\n", "\nstatus_update_interval=1\n", 1))
 	lines := strings.Split(n.block(t, "sudo nagios4 -v"), "\n")
 	if out := n.run(t, 0, "sh", "-c", lines[0]); !strings.Contains(out, "Things look okay") {
@@ -119,8 +119,8 @@ func (n *nagios) installNagios(t *testing.T) {
 	eventually(t, "Nagios takes commands", func() bool { return exists(nagiosCommands) })
 }
 
-// testServices are two whose state the test tells.
-const testServices = `
+// testService is one whose state the test tells.
+const testService = `
 define service {
     use                     generic-service
     host_name               localhost
@@ -132,17 +132,9 @@ define service {
     contacts                %s
     contact_groups          null
 }
-define service {
-    use                     generic-service
-    host_name               localhost
-    service_description     %s
-    check_command           check_minimail
-    active_checks_enabled   0
-    max_check_attempts      1
-    flap_detection_enabled  0
-    contacts                %s
-    contact_groups          null
-}
+`
+
+const testContact = `
 define contact {
     contact_name            queue
     use                     generic-contact
