@@ -18,6 +18,7 @@ import (
 
 	"minimail/forward"
 	"minimail/tunnel"
+	"minimail/tunnel/peer"
 )
 
 // attend serves clients until a signal says to stop. The order of the end:
@@ -91,7 +92,7 @@ func newForwarder(s settings, log zerolog.Logger) *forward.Forwarder {
 		DialTimeout:  s.wait,
 		DrainTimeout: s.drain,
 		MaxClients:   s.maxClients,
-		Gone:         clientGone,
+		Gone:         peer.Gone,
 		Log:          log,
 	}
 }
@@ -141,8 +142,8 @@ func tunnelConfig(s settings, log zerolog.Logger, say *notifier) tunnel.Config {
 		NearEnds: nearEnds(s.forwards),
 		Idle:     s.idle,
 		Jitter:   s.jitter,
-		Trust:    trustOurs(log),
-		Belongs:  ownNearEnd,
+		Trust:    peer.Trust(log),
+		Belongs:  peer.Owns,
 		Changed:  func(now tunnel.Status) { say.say("STATUS=" + sentence(now)) },
 		Log:      log,
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"minimail/privdrop"
+	"minimail/tunnel/peer"
 )
 
 // A verdict is what check says of a point. The greatest one is check's exit
@@ -40,7 +41,7 @@ type checkup struct {
 
 	stopped   func() error // whether a signal has come: what is seen then is not so; nil: none comes
 	pid       int          // of the minimail that runs, or 0
-	listeners []listener
+	listeners []peer.Listener
 	blind     error      // why listeners could not be read
 	asRoot    bool       // we began as root
 	who       *user.User // whom we became, if we did
@@ -141,7 +142,7 @@ func (c *checkup) lookAround() {
 	for _, f := range c.forwards {
 		ports = append(ports, f.port, f.nearPort())
 	}
-	c.listeners, c.blind = listenersAt(ports)
+	c.listeners, c.blind = peer.ListenersAt(ports)
 }
 
 // become drops root, if there is any to drop.

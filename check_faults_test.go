@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -11,7 +12,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+
+	"minimail/tunnel/peer"
 )
 
 func TestCheckNamesAMissingKey(t *testing.T) {
@@ -154,7 +158,7 @@ func TestCheckNamesWhoHasThePort(t *testing.T) {
 	defer l.Close()
 	c := m.check(t)
 	c.exits(t, 2)
-	c.says(t, "FAIL", "port", fmt.Sprintf(`127\.0\.0\.1:%d is held by %s, pid %d, uid 0 \(root\)`, m.port, q(processOf(os.Getpid()).name), os.Getpid()),
+	c.says(t, "FAIL", "port", fmt.Sprintf(`127\.0\.0\.1:%d is held by %s, pid %d, uid 0 \(root\)`, m.port, q(peer.ProcessOf(os.Getpid()).Name), os.Getpid()),
 		fmt.Sprintf("sudo kill %d", os.Getpid()))
 	c.says(t, "FAIL", "port", "", fmt.Sprintf("or another port: --forward %d:%d:", otherPort(m.port), m.near))
 	l.Close()
@@ -376,4 +380,34 @@ func TestCheckNamesALimitOfOpenFilesThatItMeets(t *testing.T) {
 	c.says(t, "FAIL", "ssh", "too many open files", "ulimit -n 4096")
 	c.says(t, "WARN", "limits", "10 open files are enough for 1 clients at a time, not for 256", "--max-clients 1")
 	m.check(t).isWell(t)
+}
+
+// somebodysServer is the address of a server that another user runs.
+func somebodysServer(t *testing.T, network, name string) string {
+	t.Helper()
+	needRoot(t)
+	uid := uidOf(t, name)
+	cmd := exec.Command(fakeProgram(t, "fake-server"), network, "127.0.0.1:0")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid), NoSetGroups: true}}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close() // that ends it
+		_ = cmd.Wait()
+	})
+	s, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Skipf("no %s here: %v", network, err)
+	}
+	return strings.TrimSpace(s)
 }

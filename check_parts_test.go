@@ -1,13 +1,14 @@
 package main
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"minimail/tunnel/peer"
 )
 
 // TestOnATerminalAPointHasASignAndElsewhereAWord: NO_COLOR leaves the signs.
@@ -106,53 +107,6 @@ func TestWhatOthersCanWriteInAHomeIsNamed(t *testing.T) {
 	}
 }
 
-// TestListenersAreReadFromTheKernelsTable: its addresses are words in the
-// machine's order, here a little-endian one's.
-func TestListenersAreReadFromTheKernelsTable(t *testing.T) {
-	t.Parallel()
-	const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:0019 00000000:0000 0A 00000000:00000000 00:00000000 00000000   105        0 4711 1 0000000000000000 100 0 0 10 0
-   1: 0100007F:0019 0100007F:A1B2 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0000000000000000 20 4 30 10 -1
-   2: 00000000000000000000000001000000:0401 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1
-   3: 0000000000000000FFFF00000100007F:0402 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     7        0 4714 1
-   4: garbage
-`
-	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
-		t.Skip("a big-endian machine's table is another one")
-	}
-	var got []string
-	for _, l := range parseListeners(table) {
-		got = append(got, l.at.String()+" "+l.inode)
-	}
-	want := []string{"127.0.0.1:25 4711", "[::1]:1025 4713", "127.0.0.1:1026 4714"}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-func TestAListenerIsInTheWayOfItsOwnAddressOrOfAll(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		at, address string
-		want        bool
-	}{
-		{"127.0.0.1:25", "127.0.0.1", true},
-		{"127.0.0.1:25", "0.0.0.0", true},
-		{"0.0.0.0:25", "127.0.0.1", true},
-		{"[::]:25", "127.0.0.1", true},
-		{"[::]:25", "::1", true},
-		{"[::1]:25", "::", true},
-		{"127.0.0.2:25", "127.0.0.1", false},
-		{"[::1]:25", "127.0.0.1", false},
-		{"127.0.0.1:25", "::1", false},
-		{"0.0.0.0:25", "::1", false},
-	} {
-		if got := listenerAt(c.at).inTheWay(c.address); got != c.want {
-			t.Errorf("%s in the way of %s: %v", c.at, c.address, got)
-		}
-	}
-}
-
 func TestTheServiceOfAKnownMailServerIsWhatToStop(t *testing.T) {
 	t.Parallel()
 	f := forwardSpec{port: 25, near: "1025", far: "localhost:25"}
@@ -166,7 +120,7 @@ func TestTheServiceOfAKnownMailServerIsWhatToStop(t *testing.T) {
 	} {
 		l := listenerAt("127.0.0.1:25")
 		if name != "" {
-			l.procs = []process{{pid: 77, parent: 1, name: name}}
+			l.Procs = []peer.Process{{PID: 77, Parent: 1, Name: name}}
 		}
 		got := new(checkup).evict(l, f, "port")
 		if !slices.Equal(got, []string{want, "or another port: --forward 2525:1025:localhost:25"}) {
@@ -239,7 +193,7 @@ func TestANagiosLineHasOneBarAndOneEnd(t *testing.T) {
 	}
 }
 
-func listenerAt(at string) listener { return listener{at: netip.MustParseAddrPort(at)} }
+func listenerAt(at string) peer.Listener { return peer.Listener{At: netip.MustParseAddrPort(at)} }
 
 // TestASettingIsToldWithItsValueAndWhereItComesFrom: aliases and lists are
 // where that can go wrong.
@@ -269,8 +223,8 @@ func TestAPortThatSystemdHoldsMayBeOurs(t *testing.T) {
 	var out strings.Builder
 	c := checkup{out: form{w: &out, signs: plainSigns}}
 	l := listenerAt("127.0.0.1:25")
-	l.procs = []process{{pid: 1, name: "systemd"}}
-	c.listeners = []listener{l}
+	l.Procs = []peer.Process{{PID: 1, Name: "systemd"}}
+	c.listeners = []peer.Listener{l}
 	f := forwardSpec{binds: loopback, port: 25, near: "1025", far: "localhost:25"}
 	c.checkPort("port", 25, f.binds, 2, f)
 	if !strings.HasPrefix(out.String(), "WARN port      127.0.0.1:25 is held by systemd, pid 1, ") || !strings.Contains(out.String(), "mend: systemctl list-sockets") {
@@ -278,7 +232,7 @@ func TestAPortThatSystemdHoldsMayBeOurs(t *testing.T) {
 	}
 	// As soon as minimail has it as well, it is minimail's.
 	out.Reset()
-	c.listeners[0].procs = append(c.listeners[0].procs, process{pid: 77, parent: 1, name: "minimail"})
+	c.listeners[0].Procs = append(c.listeners[0].Procs, peer.Process{PID: 77, Parent: 1, Name: "minimail"})
 	c.pid = 77
 	c.checkPort("port", 25, f.binds, 2, f)
 	if out.String() != "OK   port      25 is held by minimail itself, pid 77\n" {

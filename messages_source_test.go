@@ -30,7 +30,7 @@ func messages(t *testing.T) map[string]string {
 
 func (c *collector) inspect(t *testing.T, visit func(file string, n ast.Node)) {
 	t.Helper()
-	for _, dir := range []string{".", "tunnel", "forward", "privdrop"} {
+	for _, dir := range []string{".", "tunnel", "tunnel/peer", "forward", "privdrop"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {
 			t.Fatal(err)

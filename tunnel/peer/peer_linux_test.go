@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package peer
 
 import (
 	"bufio"
@@ -66,7 +66,7 @@ func TestANearEndOfOurOwnUserIsTrusted(t *testing.T) {
 	for _, network := range families {
 		t.Run(network, func(t *testing.T) {
 			client, _ := loopbackPair(t, network)
-			if err := trustOurs(zerolog.Nop())(t.Context(), client); err != nil {
+			if err := Trust(zerolog.Nop())(t.Context(), client); err != nil {
 				t.Error(err)
 			}
 		})
@@ -77,7 +77,7 @@ func TestANearEndOfOurOwnUserIsTrusted(t *testing.T) {
 // takes them from this whole process, so it is not for t.Parallel.
 func TestNobodyIsTrustedWhileTheKernelCannotBeAsked(t *testing.T) {
 	client, _ := loopbackPair(t, "tcp4")
-	trust := trustOurs(zerolog.Nop())
+	trust := Trust(zerolog.Nop())
 	kernel.mu.Lock()
 	if kernel.open {
 		unix.Close(kernel.fd)
@@ -108,7 +108,7 @@ func somebodysServer(t *testing.T, network, name string) string {
 	t.Helper()
 	needRoot(t)
 	uid := uidOf(t, name)
-	cmd := exec.Command(fakeProgram(t, "fake-server"), network, loopbackOf[network])
+	cmd := exec.Command(filepath.Join(fakes, "fake-server"), network, loopbackOf[network])
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid), NoSetGroups: true}}
 	stdin, err := cmd.StdinPipe()
@@ -143,7 +143,7 @@ func TestANearEndOfAnotherUserIsRefusedWithHisName(t *testing.T) {
 			}
 			defer c.Close()
 			want := fmt.Sprintf("%s is held by uid %d (%s), not by our ssh", address, uidOf(t, intruder), intruder)
-			if err := trustOurs(zerolog.Nop())(t.Context(), c); err == nil || err.Error() != want {
+			if err := Trust(zerolog.Nop())(t.Context(), c); err == nil || err.Error() != want {
 				t.Errorf("got %v, want %s", err, want)
 			}
 		})
@@ -159,7 +159,7 @@ func TestAConnectionThatIsNotYetAcceptedIsWaitedFor(t *testing.T) {
 				t.Fatalf("before it is accepted: %+v, %v", p, err)
 			}
 			trust := make(chan error)
-			go func() { trust <- trustOurs(zerolog.Nop())(t.Context(), client) }()
+			go func() { trust <- Trust(zerolog.Nop())(t.Context(), client) }()
 			select {
 			case err := <-trust:
 				t.Fatalf("not waited for: %v", err)
@@ -184,7 +184,7 @@ func TestAConnectionThatNobodyAcceptsIsWaitedFor(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(2*acceptTimeout, func() { cancel(errors.New("the client has left")) })
-	if err := trustOurs(zerolog.Nop())(ctx, client); !errors.Is(err, tunnel.ErrDropped) || !strings.Contains(err.Error(), "the client has left") {
+	if err := Trust(zerolog.Nop())(ctx, client); !errors.Is(err, tunnel.ErrDropped) || !strings.Contains(err.Error(), "the client has left") {
 		t.Errorf("when it is called off: %v", err)
 	}
 }
@@ -194,13 +194,13 @@ func TestAConnectionThatWasClosedIsNotHeld(t *testing.T) {
 		t.Run(network, func(t *testing.T) {
 			client, server := loopbackPair(t, network)
 			server.Close()
-			if err := trustOurs(zerolog.Nop())(t.Context(), client); !errors.Is(err, tunnel.ErrDropped) {
+			if err := Trust(zerolog.Nop())(t.Context(), client); !errors.Is(err, tunnel.ErrDropped) {
 				t.Errorf("after a close: %v", err)
 			}
 			client, server = loopbackPair(t, network)
 			_ = server.SetLinger(0)
 			server.Close()
-			if err := trustOurs(zerolog.Nop())(t.Context(), client); !errors.Is(err, tunnel.ErrDropped) {
+			if err := Trust(zerolog.Nop())(t.Context(), client); !errors.Is(err, tunnel.ErrDropped) {
 				t.Errorf("after a reset: %v", err)
 			}
 		})
@@ -218,13 +218,13 @@ func TestAUnixSocketIsTrusted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := trustOurs(zerolog.Nop())(t.Context(), c); err != nil {
+	if err := Trust(zerolog.Nop())(t.Context(), c); err != nil {
 		t.Error(err)
 	}
 	if _, err := peerOf(c); err == nil {
 		t.Error("peerOf takes a Unix socket for a TCP connection")
 	}
-	if clientGone(c) {
+	if Gone(c) {
 		t.Error("its client has gone")
 	}
 }
@@ -233,7 +233,7 @@ func TestAClientThatOnlyShutsDownItsSendingSideHasNotGone(t *testing.T) {
 	for _, network := range families {
 		t.Run(network, func(t *testing.T) {
 			client, server := loopbackPair(t, network)
-			if clientGone(server) {
+			if Gone(server) {
 				t.Error("gone before it did anything")
 			}
 			if err := client.CloseWrite(); err != nil {
@@ -242,11 +242,11 @@ func TestAClientThatOnlyShutsDownItsSendingSideHasNotGone(t *testing.T) {
 			if _, err := io.Copy(io.Discard, server); err != nil { // until its end is seen
 				t.Fatal(err)
 			}
-			if clientGone(server) {
+			if Gone(server) {
 				t.Error("gone when it has only sent its last byte")
 			}
 			client.Close()
-			if !clientGone(server) {
+			if !Gone(server) {
 				t.Error("not gone when it has closed")
 			}
 		})
@@ -262,7 +262,7 @@ func TestAClientThatClosedOrWasResetHasGone(t *testing.T) {
 					t.Fatal(err)
 				}
 				client.Close()
-				if !clientGone(server) {
+				if !Gone(server) {
 					t.Errorf("linger %d: not gone", linger)
 				}
 			}
@@ -280,7 +280,7 @@ func (remoteConn) RemoteAddr() net.Addr {
 func TestAClientOnAnotherMachineIsNeverTakenForGone(t *testing.T) {
 	client, server := loopbackPair(t, "tcp4")
 	client.Close()
-	if clientGone(remoteConn{server}) {
+	if Gone(remoteConn{server}) {
 		t.Error("gone, as the kernel knows no such socket")
 	}
 }
@@ -315,7 +315,7 @@ func TestAnswersOfTheKernelAreNotMixedUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer theirs.Close()
-	trust := trustOurs(zerolog.Nop())
+	trust := Trust(zerolog.Nop())
 	if err := trust(t.Context(), theirs); err == nil {
 		t.Fatal("a stranger is trusted")
 	}
@@ -354,7 +354,7 @@ func TestAnswersOfTheKernelAreNotMixedUp(t *testing.T) {
 // is not its.
 func TestAnSSHThatIsOlderThanTheLaunchIsAnothers(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Symlink(fakeProgram(t, "fake-server"), filepath.Join(dir, "ssh")); err != nil {
+	if err := os.Symlink(filepath.Join(fakes, "fake-server"), filepath.Join(dir, "ssh")); err != nil {
 		t.Fatal(err)
 	}
 	start := func(cmd *exec.Cmd) int {
@@ -369,7 +369,7 @@ func TestAnSSHThatIsOlderThanTheLaunchIsAnothers(t *testing.T) {
 	// The kernel counts starts in hundredths of a second.
 	later := func(than int) int {
 		for {
-			if pid := start(exec.Command("sleep", "1000")); processOf(pid).began > processOf(than).began {
+			if pid := start(exec.Command("sleep", "1000")); ProcessOf(pid).Began > ProcessOf(than).Began {
 				return pid
 			}
 			time.Sleep(5 * time.Millisecond)
@@ -405,7 +405,7 @@ func TestAnSSHThatIsOlderThanTheLaunchIsAnothers(t *testing.T) {
 		"a launch after":                   {later(pid), true},
 		"a launch that has gone meanwhile": {1 << 30, false},
 	} {
-		if err := ownNearEnd(c, test.launched); (err != nil) != test.another {
+		if err := Owns(c, test.launched); (err != nil) != test.another {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -1,9 +1,10 @@
 //go:build unix && !linux
 
-package main
+package peer
 
 import (
 	"errors"
+	"fmt"
 	"net"
 )
 
@@ -15,5 +16,10 @@ func peerOf(net.Conn) (peer, error) {
 // listenerOf: nor this.
 func listenerOf(net.Conn) (peer, error) { return peer{}, errors.ErrUnsupported }
 
-// ownNearEnd: here nobody tells who listens.
-func ownNearEnd(net.Conn, int) error { return nil }
+// Owns: here nobody tells who listens.
+func Owns(net.Conn, int) error { return nil }
+
+// ListenersAt: nor does anybody here tell who listens in general.
+func ListenersAt([]int) ([]Listener, error) {
+	return nil, fmt.Errorf("cannot see who listens: %w", errors.ErrUnsupported)
+}

@@ -1,4 +1,4 @@
-package main
+package peer
 
 import (
 	"cmp"
@@ -41,19 +41,19 @@ func listenerOf(c net.Conn) (peer, error) {
 	return kernel.diagnose(diagRequest(remote, &net.TCPAddr{IP: nobody}))
 }
 
-// ownNearEnd says whether c leads to the ssh that we have launched, as far as can
+// Owns says whether c leads to the ssh that we have launched, as far as can
 // be told. What is found out is that it leads to another one: that of another
 // minimail, say, whose near end is the same port. An ssh that a wrapper has put
 // into a group of its own is none.
-func ownNearEnd(c net.Conn, ssh int) error {
+func Owns(c net.Conn, ssh int) error {
 	for _, p := range listening(c, ssh) {
-		if p.group == ssh || p.name != "ssh" {
+		if p.Group == ssh || p.Name != "ssh" {
 			continue
 		}
-		parent := processOf(p.parent)
-		another := parent.name == "minimail" && parent.pid != os.Getpid()
-		if another || p.began < processOf(ssh).began {
-			return fmt.Errorf("%s belongs to another ssh, pid %d: each tunnel needs a port, or a socket, of its own", c.RemoteAddr(), p.pid)
+		parent := ProcessOf(p.Parent)
+		another := parent.Name == "minimail" && parent.PID != os.Getpid()
+		if another || p.Began < ProcessOf(ssh).Began {
+			return fmt.Errorf("%s belongs to another ssh, pid %d: each tunnel needs a port, or a socket, of its own", c.RemoteAddr(), p.PID)
 		}
 	}
 	return nil
@@ -61,7 +61,7 @@ func ownNearEnd(c net.Conn, ssh int) error {
 
 // listening are the processes that listen where c leads to. Whether ssh is one
 // of them is looked up first, for that is quick.
-func listening(c net.Conn, ssh int) []process {
+func listening(c net.Conn, ssh int) []Process {
 	if u, ok := c.(*net.UnixConn); ok {
 		return listeningUnix(u)
 	}
@@ -69,24 +69,24 @@ func listening(c net.Conn, ssh int) []process {
 	if err != nil || !p.listens {
 		return nil
 	}
-	l := []listener{{inode: strconv.Itoa(int(p.inode))}}
+	l := []Listener{{Inode: strconv.Itoa(int(p.inode))}}
 	for _, pids := range []string{strconv.Itoa(ssh), "[0-9]*"} {
-		if findOwners(l, pids); len(l[0].procs) > 0 {
+		if findOwners(l, pids); len(l[0].Procs) > 0 {
 			break
 		}
 	}
-	return l[0].procs
+	return l[0].Procs
 }
 
-func listeningUnix(c *net.UnixConn) []process {
+func listeningUnix(c *net.UnixConn) []Process {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil
 	}
-	var all []process
+	var all []Process
 	_ = raw.Control(func(fd uintptr) {
 		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			all = []process{processOf(int(cred.Pid))}
+			all = []Process{ProcessOf(int(cred.Pid))}
 		}
 	})
 	return all

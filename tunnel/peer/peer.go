@@ -1,4 +1,6 @@
-package main
+// Package peer tells who is at the other end of a connection within this
+// machine, and who listens there.
+package peer
 
 import (
 	"context"
@@ -28,12 +30,12 @@ type peer struct {
 	closed  bool
 }
 
-// trustOurs returns tunnel's Trust: the near end must belong to a process of
+// Trust returns tunnel's Trust: the near end must belong to a process of
 // our own user, or anybody on this machine could sit on it and read our mail.
 // A Unix socket that we can open is ours or root's. Where the kernel does not
 // tell, everybody is trusted, and the log says so once; but nobody is while we
 // only lack what asking takes.
-func trustOurs(log zerolog.Logger) func(context.Context, net.Conn) error {
+func Trust(log zerolog.Logger) func(context.Context, net.Conn) error {
 	var once sync.Once
 	return func(ctx context.Context, c net.Conn) error {
 		if _, ok := c.(*net.TCPConn); !ok {
@@ -104,10 +106,10 @@ func called(uid uint32) string {
 	return " (" + u.Username + ")"
 }
 
-// clientGone tells whether no process holds the other end of a client's
+// Gone tells whether no process holds the other end of a client's
 // connection any more. Of a client on another machine, and by a kernel that
 // does not tell, that is not known: it is taken for a no.
-func clientGone(c net.Conn) bool {
+func Gone(c net.Conn) bool {
 	remote, ok := c.RemoteAddr().(*net.TCPAddr)
 	if !ok || !remote.IP.IsLoopback() {
 		return false
