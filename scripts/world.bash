@@ -141,7 +141,7 @@ build() {
 		export HOME=$tmp GOFLAGS="${GOFLAGS-} -modcacherw"
 	fi
 	mkdir "$tmp/gotmp"
-	echo "building minimail"
+	echo "building minimail (the first time with all its libraries: a minute or so)"
 	GOTMPDIR=$tmp/gotmp launch build go build -C "$root" -buildvcs=false -o "$tmp/" \
 		. ./scripts/mailsink >"$tmp/build" 2>&1 </dev/null
 	await build || fail "cannot build" "$tmp/build"
