@@ -18,6 +18,7 @@ import (
 
 	"minimail/forward"
 	"minimail/tunnel"
+	"minimail/tunnel/openssh"
 	"minimail/tunnel/peer"
 )
 
@@ -131,21 +132,51 @@ func open(ctx context.Context, s settings, log zerolog.Logger, doors []door, t *
 }
 
 func tunnelConfig(s settings, log zerolog.Logger, say *notifier) tunnel.Config {
-	version, err := askVersion(s.ssh)
+	version, err := openssh.AskVersion(s.ssh)
 	if err != nil {
 		log.Warn().Err(err).Msg("cannot run ssh; trying again when a client comes")
 	}
 	return tunnel.Config{
-		Argv:     sshArgv(s, version),
-		Env:      sshEnv(),
+		Argv:     sshCommand(s).Argv(version),
+		Env:      openssh.Env(),
 		Name:     s.host,
 		NearEnds: nearEnds(s.forwards),
 		Idle:     s.idle,
 		Jitter:   s.jitter,
 		Trust:    peer.Trust(log),
 		Belongs:  peer.Owns,
+		Listen:   hear,
 		Changed:  func(now tunnel.Status) { say.say("STATUS=" + sentence(now)) },
 		Log:      log,
+	}
+}
+
+// sshCommand is the ssh that makes the tunnel.
+func sshCommand(s settings) openssh.Command {
+	c := openssh.Command{Program: s.ssh, ConfigFile: s.sshConfig, Options: s.sshOptions, Host: s.host}
+	for _, f := range s.forwards {
+		c.Forwards = append(c.Forwards, f.near+":"+f.far)
+	}
+	return c
+}
+
+// nearEnds are the local ends of all forwards.
+func nearEnds(forwards []forwardSpec) []string {
+	var ends []string
+	for _, f := range forwards {
+		ends = append(ends, f.near)
+	}
+	return ends
+}
+
+// hear tells tunnel what a line of ssh's means for it.
+func hear() func(line string) tunnel.Meaning {
+	return func(line string) tunnel.Meaning {
+		return tunnel.Meaning{
+			Chatter: openssh.Chatter(line),
+			Rejects: openssh.Rejects(line),
+			NearEnd: openssh.CannotListen(line),
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"minimail/privdrop"
+	"minimail/tunnel/openssh"
 	"minimail/tunnel/peer"
 )
 
@@ -48,8 +49,8 @@ type checkup struct {
 	home      string
 
 	program string // ssh's path; "" if there is none
-	version sshVersion
-	config  sshSettings // as our ssh will have them; nil: not known
+	version openssh.Version
+	config  openssh.Config // as our ssh will have them; nil: not known
 	login   login
 	badKeys []key // that cannot be used without being asked
 }

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"strings"
+
+	"minimail/tunnel/openssh"
 )
 
 // A key is an identity file of ssh's.
@@ -99,7 +101,7 @@ func (c *checkup) tryKey(ctx context.Context, path string) (k key, there bool) {
 		return key{path, broken, fmt.Sprintf("%s can be read by others (mode %04o): ssh does not use it", path, info.Mode().Perm()),
 			[]string{typed("chmod", "600", path)}}, true
 	}
-	public, words, err := ask(ctx, c.beside("ssh-keygen"), "-y", "-P", "", "-f", path)
+	public, words, err := openssh.Ask(ctx, c.beside("ssh-keygen"), "-y", "-P", "", "-f", path)
 	switch {
 	case err == nil && strings.HasPrefix(public, "sk-"):
 		return key{path, doubtful, path + " is on a security key: it wants to be touched, and nobody is there at boot", c.newKey()}, true
@@ -122,7 +124,7 @@ func (c *checkup) tryKey(ctx context.Context, path string) (k key, there bool) {
 
 // agentKeys is how many keys the agent has that ssh would ask.
 func (c *checkup) agentKeys(ctx context.Context) int {
-	switch a := c.config.one("identityagent"); {
+	switch a := c.config.One("identityagent"); {
 	case a != "" && a != "SSH_AUTH_SOCK" && !strings.HasPrefix(a, "$"):
 		agent, err := net.Dial("unix", c.file(a))
 		if err != nil {
@@ -133,7 +135,7 @@ func (c *checkup) agentKeys(ctx context.Context) int {
 	case os.Getenv("SSH_AUTH_SOCK") == "" || len(c.config["identityagent"]) > 0 && a == "":
 		return 0
 	}
-	out, _, err := ask(ctx, c.beside("ssh-add"), "-l")
+	out, _, err := openssh.Ask(ctx, c.beside("ssh-add"), "-l")
 	if err != nil {
 		return 0
 	}
@@ -157,7 +159,7 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 	case c.login.works() && file != "":
 		c.add("host key", well, name+" is in "+file)
 	case c.login.works():
-		c.add("host key", well, name+" is accepted, though it is in no known_hosts file (StrictHostKeyChecking "+c.config.one("stricthostkeychecking")+")")
+		c.add("host key", well, name+" is accepted, though it is in no known_hosts file (StrictHostKeyChecking "+c.config.One("stricthostkeychecking")+")")
 	case refused && file != "":
 		c.add("host key", broken, "the key of "+name+" is not the one in "+file+": another machine answers, or it got a new key",
 			typed(c.beside("ssh-keygen"), "-R", name, "-f", file)+" (only if its administrator says so)", "then "+learn)
@@ -172,13 +174,13 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 
 // hostKeyName is what the host is called in known_hosts.
 func (c *checkup) hostKeyName() string {
-	if a := c.config.one("hostkeyalias"); a != "" {
+	if a := c.config.One("hostkeyalias"); a != "" {
 		return a
 	}
-	if p := c.config.one("port"); p != "22" {
-		return "[" + c.config.one("hostname") + "]:" + p
+	if p := c.config.One("port"); p != "22" {
+		return "[" + c.config.One("hostname") + "]:" + p
 	}
-	return c.config.one("hostname")
+	return c.config.One("hostname")
 }
 
 // knownIn is the file that has a key of the host, or "".
@@ -189,7 +191,7 @@ func (c *checkup) knownIn(ctx context.Context) string {
 			if _, err := os.Stat(file); err != nil {
 				continue
 			}
-			if out, _, err := ask(ctx, c.beside("ssh-keygen"), "-F", c.hostKeyName(), "-f", file); err == nil && out != "" {
+			if out, _, err := openssh.Ask(ctx, c.beside("ssh-keygen"), "-F", c.hostKeyName(), "-f", file); err == nil && out != "" {
 				return file
 			}
 		}

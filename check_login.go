@@ -18,6 +18,7 @@ import (
 
 	"minimail/forward"
 	"minimail/tunnel"
+	"minimail/tunnel/openssh"
 )
 
 // A login is one ssh with the forwards that minimail would have, at spare near
@@ -62,17 +63,18 @@ func (c *checkup) tryLogin(ctx context.Context) {
 	}
 	defer os.RemoveAll(dir)
 	s, first := c.atSpareEnds(dir)
-	argv := sshArgv(s, c.version)
+	argv := sshCommand(s).Argv(c.version)
 	c.login.said = &sshWords{began: time.Now(), more: make(chan struct{}, 1)}
 
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	t := tunnel.New(tunnel.Config{
 		Argv:     slices.Concat(argv[:1], first, argv[1:]),
-		Env:      sshEnv(),
+		Env:      openssh.Env(),
 		Name:     c.host,
 		NearEnds: nearEnds(s.forwards),
 		Idle:     time.Hour, // until we are through
+		Listen:   hear,
 		Changed: func(now tunnel.Status) {
 			if now.State == tunnel.BackingOff {
 				fail(now.Why) // one knock is enough
@@ -128,10 +130,10 @@ func (c *checkup) atSpareEnds(dir string) (s settings, first []string) {
 	for i := range s.forwards {
 		s.forwards[i].near = filepath.Join(dir, fmt.Sprint(i))
 	}
-	if c.version.atLeast(6, 8) {
+	if c.version.AtLeast(6, 8) {
 		first = append(first, "-o", "UpdateHostKeys=no")
 	}
-	switch c.config.one("stricthostkeychecking") {
+	switch c.config.One("stricthostkeychecking") {
 	case "accept-new", "false", "no", "off":
 		var known []byte
 		for _, f := range strings.Fields(strings.Join(c.config["userknownhostsfile"], " ")) {
@@ -232,7 +234,7 @@ func (w *sshWords) Write(event []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lines = append(w.lines, line)
-	if strings.HasPrefix(line, "Authenticated to ") {
+	if openssh.LetIn(line) {
 		w.in = max(time.Since(w.began), time.Microsecond)
 	}
 	select {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"minimail/tunnel/openssh"
 	"minimail/tunnel/peer"
 )
 
@@ -129,26 +130,13 @@ func TestTheServiceOfAKnownMailServerIsWhatToStop(t *testing.T) {
 	}
 }
 
-func TestWhatMinimailOverridesIsNamed(t *testing.T) {
-	t.Parallel()
-	quiet := "controlmaster false\ncontrolpersist no\ngatewayports no\npermitlocalcommand no\nrequesttty auto\nforkafterauthentication no\n"
-	if o := parseSSHSettings(quiet).overridden(); len(o) > 0 {
-		t.Errorf("ssh's defaults: %q", o)
-	}
-	loud := "controlmaster auto\ncontrolpersist 600\ngatewayports yes\npermitlocalcommand yes\nrequesttty force\nforkafterauthentication yes\n"
-	want := []string{"ControlMaster auto", "ControlPersist 600", "GatewayPorts yes", "ForkAfterAuthentication yes", "PermitLocalCommand yes", "RequestTTY force"}
-	if o := parseSSHSettings(loud).overridden(); !slices.Equal(o, want) {
-		t.Errorf("got %q, want %q", o, want)
-	}
-}
-
 // TestWhatSSHSaysAtAFailedLoginIsExplained: each line is one of OpenSSH's.
 func TestWhatSSHSaysAtAFailedLoginIsExplained(t *testing.T) {
 	t.Parallel()
 	c := checkup{
 		settings: settings{host: "far", ssh: "ssh", sshOptions: []string{"User=o'me"}},
 		home:     "/home/me",
-		config:   sshSettings{"hostname": {"far.example"}, "port": {"22"}, "identityfile": {"~/.ssh/none"}},
+		config:   openssh.Config{"hostname": {"far.example"}, "port": {"22"}, "identityfile": {"~/.ssh/none"}},
 	}
 	for said, want := range map[string][2]string{
 		"me@far.example: Permission denied (publickey).":                                    {"does not accept the key", `ssh-copy-id -i /home/me/.ssh/id_ed25519.pub -o 'User=o'\''me' far`},
@@ -176,7 +164,7 @@ func TestAPortBehindTheHostIsNoticed(t *testing.T) {
 		"far":                 "getent hosts far",
 		"2001:db8::1":         "getent hosts 2001:db8::1",
 	} {
-		c := checkup{settings: settings{host: host}, config: sshSettings{"hostname": {strings.TrimPrefix(host, "me@")}, "port": {"22"}}}
+		c := checkup{settings: settings{host: host}, config: openssh.Config{"hostname": {strings.TrimPrefix(host, "me@")}, "port": {"22"}}}
 		what, mend := c.explainLogin("ssh: Could not resolve hostname X: Name or service not known")
 		if !strings.Contains(strings.Join(mend, "\n"), want) {
 			t.Errorf("%s: %s, %q", host, what, mend)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -9,25 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
+
+	"minimail/tunnel/openssh"
 )
-
-// askTimeout is for programs that only answer a question: ssh -G may run what
-// ssh_config's Match exec says.
-const askTimeout = 10 * time.Second
-
-// ask runs a program as ssh will be run, with nothing to read, and returns what
-// it prints; with an error, what it says on stderr.
-func ask(ctx context.Context, program string, args ...string) (out, words string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Env, cmd.Stdout, cmd.Stderr = sshEnv(), &stdout, &stderr
-	cmd.WaitDelay = time.Second
-	err = cmd.Run()
-	return stdout.String(), strings.TrimSpace(stderr.String()), err
-}
 
 // checkSSH looks for the program.
 func (c *checkup) checkSSH(ctx context.Context) {
@@ -37,49 +20,16 @@ func (c *checkup) checkSSH(ctx context.Context) {
 		c.add("ssh", broken, fmt.Sprintf("cannot run ssh: %v", err), install)
 		return
 	}
-	c.version, err = askVersion(path)
+	c.version, err = openssh.AskVersion(path)
 	c.program = path
 	switch {
-	case err != nil && c.version == sshVersion{}:
+	case err != nil && c.version == openssh.Version{}:
 		c.add("ssh", broken, fmt.Sprintf("%s -V: %v", path, err), install)
-	case c.version == sshVersion{}:
+	case c.version == openssh.Version{}:
 		c.add("ssh", doubtful, path+" does not say which OpenSSH it is", "--ssh /usr/bin/ssh")
 	default:
-		c.add("ssh", well, fmt.Sprintf("%s, OpenSSH %d.%d", path, c.version.major, c.version.minor))
+		c.add("ssh", well, fmt.Sprintf("%s, OpenSSH %d.%d", path, c.version.Major, c.version.Minor))
 	}
-}
-
-// sshSettings is the answer of ssh -G: values by keyword in lower case.
-type sshSettings map[string][]string
-
-func parseSSHSettings(out string) sshSettings {
-	all := sshSettings{}
-	for l := range strings.Lines(out) {
-		k, v, _ := strings.Cut(strings.TrimSpace(l), " ")
-		all[k] = append(all[k], v)
-	}
-	return all
-}
-
-// one is the value of a keyword that has one.
-func (s sshSettings) one(keyword string) string {
-	if v := s[keyword]; len(v) > 0 && v[0] != "none" {
-		return v[0]
-	}
-	return ""
-}
-
-// overridden are those of the user's settings that minimail has other plans
-// for, because they would take the tunnel out of its hands, or open it.
-func (s sshSettings) overridden() []string {
-	var all []string
-	for _, k := range []string{"ControlMaster", "ControlPersist", "GatewayPorts", "ForkAfterAuthentication", "PermitLocalCommand", "RequestTTY"} {
-		v := s.one(strings.ToLower(k))
-		if !slices.Contains([]string{"", "no", "false"}, v) && (k != "RequestTTY" || v != "auto") {
-			all = append(all, k+" "+v)
-		}
-	}
-	return all
 }
 
 // checkConfig tells what ssh makes of ssh_config and our options.
@@ -87,8 +37,8 @@ func (c *checkup) checkConfig(ctx context.Context) {
 	if c.program == "" {
 		return
 	}
-	argv := sshArgv(c.settings, c.version)
-	out, words, err := ask(ctx, c.program, append([]string{"-G"}, argv[1:]...)...)
+	argv := sshCommand(c.settings).Argv(c.version)
+	out, words, err := openssh.Ask(ctx, c.program, append([]string{"-G"}, argv[1:]...)...)
 	if err != nil {
 		mend := "mend that line of ssh_config, or --ssh-option"
 		if file, ok := strings.CutPrefix(words, "Bad owner or permissions on "); ok {
@@ -97,15 +47,15 @@ func (c *checkup) checkConfig(ctx context.Context) {
 		c.add("ssh -G", broken, fmt.Sprintf("ssh does not like its settings: %s", orElse(lastLine(words), err.Error())), mend)
 		return
 	}
-	c.config = parseSSHSettings(out)
-	text := fmt.Sprintf("%s is %s@%s, port %s", c.host, c.config.one("user"), c.config.one("hostname"), c.config.one("port"))
+	c.config = openssh.ParseConfig(out)
+	text := fmt.Sprintf("%s is %s@%s, port %s", c.host, c.config.One("user"), c.config.One("hostname"), c.config.One("port"))
 	for _, k := range []string{"ProxyJump", "ProxyCommand"} {
-		if v := c.config.one(strings.ToLower(k)); v != "" {
+		if v := c.config.One(strings.ToLower(k)); v != "" {
 			text += "; " + k + " " + v
 		}
 	}
-	if out, _, err := ask(ctx, c.program, append([]string{"-G"}, c.plainly()...)...); err == nil {
-		if o := parseSSHSettings(out).overridden(); len(o) > 0 {
+	if out, _, err := openssh.Ask(ctx, c.program, append([]string{"-G"}, c.plainly()...)...); err == nil {
+		if o := openssh.ParseConfig(out).Overridden(); len(o) > 0 {
 			text += "; overridden: " + strings.Join(o, ", ")
 		}
 	}
@@ -155,8 +105,8 @@ func (c *checkup) file(name string) string {
 	if rest, ok := strings.CutPrefix(name, "~/"); ok {
 		name = filepath.Join(c.home, rest)
 	}
-	return strings.NewReplacer("%%", "%", "%d", c.home, "%u", userName(), "%r", c.config.one("user"),
-		"%h", c.config.one("hostname"), "%p", c.config.one("port"), "%n", c.host).Replace(name)
+	return strings.NewReplacer("%%", "%", "%d", c.home, "%u", userName(), "%r", c.config.One("user"),
+		"%h", c.config.One("hostname"), "%p", c.config.One("port"), "%n", c.host).Replace(name)
 }
 
 // lastLine is what a program that failed said last.

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"minimail/tunnel/openssh"
 )
 
 // sshLine is ssh's own line in an event of the tunnel's log, or "".
@@ -27,7 +29,7 @@ func (c *checkup) checkLogin() {
 		c.add("login", well, fmt.Sprintf("%s lets us in, in %d ms", c.host, l.after.Milliseconds()))
 	default:
 		said := orElse(strings.TrimPrefix(fmt.Sprint(l.err), "no tunnel to "+c.host+": "), "ssh says nothing")
-		if early := l.said.find(hungUpEarly); early != "" {
+		if early := l.said.find(openssh.HungUpEarly); early != "" {
 			said = early // ssh goes on with a line that says less
 		}
 		what, mend := c.explainLogin(said)
@@ -44,7 +46,7 @@ var hasPort = regexp.MustCompile(`^[^:]+:[0-9]+$`)
 // explainLogin says what ssh's last words mean, and what mends it. The words
 // are OpenSSH's (sshconnect.c, sshconnect2.c, packet.c, kex.c).
 func (c *checkup) explainLogin(said string) (what string, mend []string) {
-	at, port := c.config.one("hostname"), c.config.one("port")
+	at, port := c.config.One("hostname"), c.config.One("port")
 	tryIt := "to see more: " + c.sshByHand("-v")
 	says := func(words ...string) bool {
 		for _, w := range words {
@@ -76,7 +78,7 @@ func (c *checkup) explainLogin(said string) (what string, mend []string) {
 			"wait ten minutes; sshd_config over there: PerSourcePenaltyExemptList", tryIt}
 	case says("invalid characters", "invalid protocol", "No SSH identification"):
 		return "what answers at port " + port + " is not an sshd", []string{"another port: --ssh-option Port=N"}
-	case says(hungUpEarly):
+	case says(openssh.HungUpEarly):
 		return "the connection was closed before the banner; that is what a ban looks like (fail2ban, PerSourcePenalties), or a full sshd (MaxStartups)", []string{
 			"wait ten minutes, and on the host: sudo fail2ban-client status sshd; sudo journalctl -u ssh",
 			"to lift a ban, on the host: sudo fail2ban-client unban YOUR-ADDRESS"}
@@ -89,10 +91,6 @@ func (c *checkup) explainLogin(said string) (what string, mend []string) {
 	}
 	return "", []string{tryIt}
 }
-
-// hungUpEarly is how a line begins when the host hangs up before its banner
-// (kex.c).
-const hungUpEarly = "kex_exchange_identification"
 
 // firstKey is the identity file to have the host accept.
 func (c *checkup) firstKey() string {

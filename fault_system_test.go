@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"minimail/tunnel/openssh"
 )
 
 // The faults of the machine around minimail. docs/FAULTS.md is their table.
@@ -98,7 +100,7 @@ func TestFault35HostBeginsWithADash(t *testing.T) {
 		t.Errorf("%v, %q", err, out)
 	}
 	// Even if it came that far, ssh would not take it for an option.
-	argv := sshArgv(settings{ssh: "ssh", host: "-oProxyCommand=touch " + mark}, sshVersion{})
+	argv := (openssh.Command{Program: "ssh", Host: "-oProxyCommand=touch " + mark}).Argv(openssh.Version{})
 	_ = exec.Command(argv[0], argv[1:]...).Run()
 	if exists(mark) {
 		t.Error("the host was an option")

@@ -222,3 +222,10 @@ func written(s forwardSpec) string {
 	}
 	return bind + strconv.Itoa(s.port) + ":" + s.near + ":" + s.far
 }
+
+func TestNearEndsAreThoseOfAllForwards(t *testing.T) {
+	got := nearEnds([]forwardSpec{{near: "1025"}, {near: "/run/near"}})
+	if want := []string{"1025", "/run/near"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -1,8 +1,8 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -88,16 +88,4 @@ func inSeconds(d time.Duration) string {
 }
 
 // rejected tells whether a launch ended because the host turned us away.
-func rejected(why error) bool { return why != nil && rejects(why.Error()) }
-
-// rejects tells whether a line of ssh's says that the host turns us away in a
-// way that no waiting mends. The words are those of OpenSSH's client
-// (sshconnect2.c, packet.c, sshconnect.c).
-func rejects(line string) bool {
-	for _, words := range []string{"Permission denied (", "Too many authentication failures", "Host key verification failed"} {
-		if strings.Contains(line, words) {
-			return true
-		}
-	}
-	return false
-}
+func rejected(why error) bool { return errors.As(why, new(rejection)) }

@@ -18,10 +18,10 @@ func TestFault37ClockIsSet(t *testing.T) {
 	tun.run = func(ctx context.Context, _ *launch) error { return nil }
 	l := tun.launch()
 	<-l.ended
-	l.remember("words")
+	l.remember("words", Meaning{})
 	var b backOff
 	b.failed(errors.New("words"))
-	for what, at := range map[string]time.Time{"a launch's begin": l.began, "a line's time": l.lineAt, "the end of a pause": b.until} {
+	for what, at := range map[string]time.Time{"a launch's begin": l.began, "a line's time": l.last.at, "the end of a pause": b.until} {
 		if !strings.Contains(at.String(), " m=") {
 			t.Errorf("%s has no monotonic reading: %s", what, at)
 		}

@@ -3,8 +3,9 @@ package tunnel
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
-	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -29,6 +30,22 @@ type forwardError string
 
 func (e forwardError) Error() string { return string(e) }
 
+// A Meaning is what a line that the command has said means for the tunnel.
+type Meaning struct {
+	// Chatter explains no failure.
+	Chatter bool
+	// Rejects is that the host turns us away in a way that no waiting mends.
+	Rejects bool
+	// NearEnd is the near end that the command cannot listen on, as in
+	// Config.NearEnds; empty: the line is not about one.
+	NearEnd string
+}
+
+// A rejection is a line with such a meaning.
+type rejection string
+
+func (r rejection) Error() string { return string(r) }
+
 // listen logs what ssh says, line by line, until the end of r, and remembers
 // the last line that may explain a failure. It calls stop if ssh says that it
 // cannot listen on one of our near ends, and soon afterwards still nobody has
@@ -40,19 +57,24 @@ func (t *Tunnel) listen(l *launch, r io.Reader, log zerolog.Logger, stop context
 		Burst: maxLines, Period: time.Second,
 		NextSampler: counter{&dropped},
 	})
+	meaning := func(string) Meaning { return Meaning{} }
+	if t.cfg.Listen != nil {
+		meaning = t.cfg.Listen()
+	}
 	readLines(r, func(line string) {
 		sampled.Info().Str("ssh", line).Msg("ssh says")
-		if chatter.MatchString(line) {
+		m := meaning(line)
+		if m.Chatter {
 			return
 		}
 		why := l.lastSince(l.began)
-		l.remember(line)
-		if end := t.nearEndIn(line); end != "" {
+		l.remember(line, m)
+		if end := m.NearEnd; t.isNearEnd(end) {
 			if why == "" || !strings.HasSuffix(line, end) {
 				why = line // of a port, the line before says it
 			}
 			why = "ssh cannot listen on " + end + ", its near end here: " + why
-			l.remember(why) // in place of ssh's next lines, which say less
+			l.remember(why, m) // in place of ssh's next lines, which say less
 			time.AfterFunc(nearEndTimeout, func() {
 				if !isClosed(l.answered) {
 					stop(forwardError(why))
@@ -97,23 +119,48 @@ func printable(line []byte) string {
 	}, strings.ToValidUTF8(string(line), "?")))
 }
 
-// chatter is what ssh says when all is well, or after it has given a reason. The
-// last two are said at every end at LogLevel=VERBOSE.
-var chatter = regexp.MustCompile(`^(Authenticated to |Warning: Permanently added |debug\d: |Could not request local forwarding|Transferred: |Bytes per second: )`)
+// isNearEnd tells whether end is one of ours.
+func (t *Tunnel) isNearEnd(end string) bool {
+	return end != "" && slices.Contains(t.cfg.NearEnds, end)
+}
 
-// cannotListen finds the near end in OpenSSH's complaints (channels.c, misc.c).
-var cannotListen = regexp.MustCompile(`(?:cannot listen to port: |cannot bind to path )(.+?)(?::|$)`)
+// words are a line of ssh's.
+type words struct {
+	text    string
+	at      time.Time
+	rejects bool
+}
 
-// nearEndIn returns the near end that line says ssh cannot listen on, or "".
-func (t *Tunnel) nearEndIn(line string) string {
-	m := cannotListen.FindStringSubmatch(line)
-	if m == nil {
+// remember keeps the last line, unless it only takes leave after the host has
+// rejected us: "Disconnected from", or the end of a ProxyJump's connection.
+func (l *launch) remember(line string, m Meaning) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last.rejects && !m.Rejects && !isClosed(l.answered) {
+		return
+	}
+	l.last = words{strings.TrimSuffix(line, "."), time.Now(), m.Rejects}
+}
+
+// lastSince is the remembered line, unless it is older than since.
+func (l *launch) lastSince(since time.Time) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last.at.Before(since) {
 		return ""
 	}
-	for _, end := range t.cfg.NearEnds {
-		if m[1] == end {
-			return end
-		}
+	return l.last.text
+}
+
+// whySince is the remembered line as an error; nil: there is none.
+func (l *launch) whySince(since time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.last.at.Before(since):
+		return nil
+	case l.last.rejects:
+		return rejection(l.last.text)
 	}
-	return ""
+	return errors.New(l.last.text)
 }

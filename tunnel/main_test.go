@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -65,6 +67,19 @@ func fake(name string, args ...string) []string {
 		panic("no fake " + name)
 	}
 	return append([]string{self, asFake, name}, args...)
+}
+
+// hear stands in for what knows the words of the real ssh.
+func hear() func(string) Meaning {
+	chatter := regexp.MustCompile("^(debug1: |Authenticated to |Warning: |Transferred: |Bytes per second: |Could not request )")
+	nearEnd := regexp.MustCompile("cannot (?:listen to port:|bind to path) ([^:]+)")
+	return func(line string) Meaning {
+		m := Meaning{Chatter: chatter.MatchString(line), Rejects: slices.Contains(rejections, rejection(line))}
+		if found := nearEnd.FindStringSubmatch(line); found != nil {
+			m.NearEnd = found[1]
+		}
+		return m
+	}
 }
 
 func say(line string) { fmt.Fprintln(os.Stderr, line) }

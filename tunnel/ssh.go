@@ -89,13 +89,13 @@ func (t *Tunnel) whyEnded(ctx context.Context, l *launch, err error) error {
 		since = time.Now().Add(-recent)
 	}
 	var broken forwardError
-	switch line := l.lastSince(since); {
+	switch why := l.whySince(since); {
 	case errors.As(context.Cause(ctx), &broken):
 		return broken
 	case ctx.Err() != nil:
 		return nil
-	case line != "":
-		return errors.New(line)
+	case why != nil:
+		return why
 	case err != nil:
 		return fmt.Errorf("ssh ended without a word: %w", err)
 	}

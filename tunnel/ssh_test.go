@@ -98,7 +98,7 @@ type running struct {
 func command(t *testing.T, cfg Config) *running {
 	t.Helper()
 	r := &running{log: new(logBook), err: make(chan error, 1)}
-	cfg.Log = zerolog.New(r.log)
+	cfg.Log, cfg.Listen = zerolog.New(r.log), hear
 	tunnel := New(cfg)
 	ctx, stop := context.WithCancel(context.Background())
 	r.launch = &launch{began: time.Now(), stop: stop, answered: make(chan struct{}), ended: make(chan struct{}), acks: newAcks()}
@@ -160,7 +160,7 @@ func TestTheReasonOfAnEndIsSSHsLastLine(t *testing.T) {
 		{"with an error", fake("speaker", "255", "something first", "ssh: connect to host far port 22: Connection refused"), "ssh: connect to host far port 22: Connection refused"},
 		{"with success", fake("speaker", "0", "Connection to far closed by remote host."), "Connection to far closed by remote host"},
 		{"after chatter", fake("speaker", "255", "Timeout, server far not responding.", "Transferred: sent 1, received 2 bytes, in 0.1 seconds", "Bytes per second: sent 1.0, received 2.0"), "Timeout, server far not responding"},
-		{"after a rejection", fake("speaker", "255", rejections[1]+"\r", "Disconnected from 192.0.2.1 port 22\r"), rejections[1]},
+		{"after a rejection", fake("speaker", "255", string(rejections[1])+"\r", "Disconnected from 192.0.2.1 port 22\r"), string(rejections[1])},
 		{"with only chatter", fake("speaker", "1", "debug1: nothing to see"), "ssh ended without a word: exit status 1"},
 		{"without a word", fake("speaker", "255"), "ssh ended without a word: exit status 255"},
 		{"without a word, with success", fake("speaker", "0"), "ssh ended without a word"},

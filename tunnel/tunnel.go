@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -46,6 +45,10 @@ type Config struct {
 	// first time, and for each connection to a Unix socket, which anybody of
 	// ours may replace.
 	Belongs func(c net.Conn, pid int) error
+	// Listen, if not nil, is called for each launch, and returns what tells the
+	// meaning of each line that the command says on its standard error. By
+	// itself a line is the reason if the command ends after it.
+	Listen func() func(line string) Meaning
 	// Changed, if not nil, is called whenever State or Clients of the status
 	// have changed. The supervisor waits for its return.
 	Changed func(Status)
@@ -106,11 +109,10 @@ type launch struct {
 	err      error              // why it ended; read it after ended
 	prober   chan struct{}      // holds a token while a client tries whether it answers
 
-	mu     sync.Mutex
-	line   string // of ssh's words, the last that may explain a failure
-	lineAt time.Time
-	pid    int               // of ssh, once it runs
-	nears  map[string]string // of a near end's addresses, the one that is known to be ssh's
+	mu    sync.Mutex
+	last  words             // the last of ssh's that may explain a failure
+	pid   int               // of ssh, once it runs
+	nears map[string]string // of a near end's addresses, the one that is known to be ssh's
 
 	acks *acks // hurries first bytes
 
@@ -245,27 +247,6 @@ func (t *Tunnel) Forget() {
 	case t.forget <- struct{}{}:
 	case <-t.stopped:
 	}
-}
-
-// remember keeps the last line, unless it only takes leave after the host has
-// rejected us: "Disconnected from", or the end of a ProxyJump's connection.
-func (l *launch) remember(line string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if rejects(l.line) && !rejects(line) && !isClosed(l.answered) {
-		return
-	}
-	l.line, l.lineAt = strings.TrimSuffix(line, "."), time.Now()
-}
-
-// lastSince is the remembered line, unless it is older than since.
-func (l *launch) lastSince(since time.Time) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.lineAt.Before(since) {
-		return ""
-	}
-	return l.line
 }
 
 func lasted(l *launch) time.Duration { return time.Since(l.began).Round(time.Millisecond) }

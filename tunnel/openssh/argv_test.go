@@ -1,4 +1,4 @@
-package main
+package openssh
 
 import (
 	"errors"
@@ -23,9 +23,9 @@ func options(argv []string) []string {
 }
 
 func TestWhatSupervisionNeedsComesBeforeTheUsersOptionsBeforeOurWishes(t *testing.T) {
-	s := settings{host: "far", ssh: "ssh", sshConfig: "/cfg", sshOptions: []string{"ControlMaster=yes", "ConnectTimeout=99", "GatewayPorts=yes"},
-		forwards: []forwardSpec{{near: "1025", far: "localhost:25"}, {near: "/run/near", far: "[::1]:587"}, {near: "1026", far: "/run/far"}}}
-	argv := sshArgv(s, sshVersion{9, 2})
+	c := Command{Host: "far", Program: "ssh", ConfigFile: "/cfg", Options: []string{"ControlMaster=yes", "ConnectTimeout=99", "GatewayPorts=yes"},
+		Forwards: []string{"1025:localhost:25", "/run/near:[::1]:587", "1026:/run/far"}}
+	argv := c.Argv(Version{9, 2})
 	if want := []string{"ssh", "-F", "/cfg", "-N", "-o"}; !slices.Equal(argv[:5], want) {
 		t.Errorf("it begins with %q, want %q", argv[:5], want)
 	}
@@ -34,8 +34,8 @@ func TestWhatSupervisionNeedsComesBeforeTheUsersOptionsBeforeOurWishes(t *testin
 		t.Errorf("it ends with %q, want %q", end, want)
 	}
 	all := options(argv)
-	user := slices.Index(all, s.sshOptions[0])
-	if user < 0 || !slices.Equal(all[user:user+3], s.sshOptions) {
+	user := slices.Index(all, c.Options[0])
+	if user < 0 || !slices.Equal(all[user:user+3], c.Options) {
 		t.Fatalf("the user's options are not there in order: %q", all)
 	}
 	for _, o := range []string{"ControlMaster=no", "ControlPath=none", "ControlPersist=no", "ForkAfterAuthentication=no", "GatewayPorts=no",
@@ -49,7 +49,7 @@ func TestWhatSupervisionNeedsComesBeforeTheUsersOptionsBeforeOurWishes(t *testin
 			t.Errorf("not behind the user's options: %s", o)
 		}
 	}
-	if plain := sshArgv(settings{host: "far", ssh: "ssh"}, sshVersion{}); slices.Contains(plain, "-F") {
+	if plain := (Command{Host: "far", Program: "ssh"}).Argv(Version{}); slices.Contains(plain, "-F") {
 		t.Errorf("-F without a file: %q", plain)
 	}
 }
@@ -60,16 +60,22 @@ func TestTheRealSSHUnderstandsOurOptions(t *testing.T) {
 	if err != nil {
 		t.Skip("no ssh here")
 	}
-	version, err := askVersion(ssh)
+	version, err := AskVersion(ssh)
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := filepath.Join(t.TempDir(), "config")
-	write(t, config, "Host *\nControlMaster auto\nControlPersist 1h\nGatewayPorts yes\nRequestTTY force\nLogLevel QUIET\nServerAliveInterval 77\nHostName far.test\n")
-	s := settings{host: "far", ssh: ssh, sshConfig: config, sshOptions: []string{"GatewayPorts=yes", "ConnectTimeout=99"},
-		forwards: []forwardSpec{{near: "1025", far: "localhost:25"}}}
-	argv := sshArgv(s, version)
-	out := command(t, argv[0], append([]string{"-G"}, argv[1:]...)...)
+	text := "Host *\nControlMaster auto\nControlPersist 1h\nGatewayPorts yes\nRequestTTY force\nLogLevel QUIET\nServerAliveInterval 77\nHostName far.test\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := Command{Host: "far", Program: ssh, ConfigFile: config, Options: []string{"GatewayPorts=yes", "ConnectTimeout=99"},
+		Forwards: []string{"1025:localhost:25"}}
+	argv := c.Argv(version)
+	out, words, err := Ask(t.Context(), argv[0], append([]string{"-G"}, argv[1:]...)...)
+	if err != nil {
+		t.Fatalf("%v: %s", err, words)
+	}
 	for _, want := range []string{"controlmaster false", "controlpersist no", "gatewayports no", "requesttty false", "batchmode yes",
 		"connecttimeout 99", "serveraliveinterval 5", "serveralivecountmax 3", "loglevel VERBOSE", "hostname far.test",
 		"localforward 1025 [localhost]:25", "permitlocalcommand no"} {
@@ -80,10 +86,10 @@ func TestTheRealSSHUnderstandsOurOptions(t *testing.T) {
 }
 
 func TestAnOldSSHIsNotAskedForWhatItDoesNotKnow(t *testing.T) {
-	for v, want := range map[sshVersion]bool{
+	for v, want := range map[Version]bool{
 		{}: true, {7, 9}: false, {8, 6}: false, {8, 7}: true, {8, 10}: true, {9, 0}: true, {10, 0}: true,
 	} {
-		argv := sshArgv(settings{host: "far", ssh: "ssh"}, v)
+		argv := (Command{Host: "far", Program: "ssh"}).Argv(v)
 		if got := slices.Contains(argv, "ForkAfterAuthentication=no"); got != want {
 			t.Errorf("OpenSSH %v gets ForkAfterAuthentication: %v, want %v", v, got, want)
 		}
@@ -92,7 +98,7 @@ func TestAnOldSSHIsNotAskedForWhatItDoesNotKnow(t *testing.T) {
 
 func TestSSHSaysItsVersionInManyWays(t *testing.T) {
 	dir := t.TempDir()
-	for line, want := range map[string]sshVersion{
+	for line, want := range map[string]Version{
 		"OpenSSH_9.2p1 Debian-2+deb12u3, OpenSSL 3.0.13 30 Jan 2024":   {9, 2},
 		"OpenSSH_8.9p1 Ubuntu-3ubuntu0.10, OpenSSL 3.0.2 15 Mar 2022":  {8, 9},
 		"OpenSSH_10.0p2, OpenSSL 3.5.0":                                {10, 0},
@@ -107,7 +113,7 @@ func TestSSHSaysItsVersionInManyWays(t *testing.T) {
 		if err := os.WriteFile(ssh, []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		got, err := askVersion(ssh)
+		got, err := AskVersion(ssh)
 		if err != nil || got != want {
 			t.Errorf("%q is %v (%v), want %v", line, got, err, want)
 		}
@@ -115,11 +121,11 @@ func TestSSHSaysItsVersionInManyWays(t *testing.T) {
 }
 
 func TestAnSSHThatCannotRunIsAnError(t *testing.T) {
-	if _, err := askVersion(filepath.Join(t.TempDir(), "ssh")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := AskVersion(filepath.Join(t.TempDir(), "ssh")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("one that is missing: %v", err)
 	}
 	t.Setenv("PATH", t.TempDir())
-	if _, err := askVersion("ssh"); !errors.Is(err, exec.ErrNotFound) {
+	if _, err := AskVersion("ssh"); !errors.Is(err, exec.ErrNotFound) {
 		t.Errorf("one that is not in PATH: %v", err)
 	}
 }
@@ -132,7 +138,7 @@ func TestSSHGetsNothingThatIsOnlyForUs(t *testing.T) {
 		t.Setenv(name, "theirs")
 	}
 	var theirs []string
-	for _, kv := range sshEnv() {
+	for _, kv := range Env() {
 		name, value, _ := strings.Cut(kv, "=")
 		if value == "ours" {
 			t.Errorf("ssh gets %s", kv)
@@ -152,16 +158,9 @@ func TestAnAccountWithoutAShellGetsOneForProxyCommand(t *testing.T) {
 	} {
 		t.Setenv("SHELL", shell)
 		cmd := exec.Command("/bin/sh", "-c", "printf %s \"$SHELL\"")
-		cmd.Env = sshEnv()
+		cmd.Env = Env()
 		if out, err := cmd.Output(); err != nil || string(out) != want {
 			t.Errorf("%s becomes %q (%v), want %q", shell, out, err, want)
 		}
-	}
-}
-
-func TestNearEndsAreThoseOfAllForwards(t *testing.T) {
-	got := nearEnds([]forwardSpec{{near: "1025"}, {near: "/run/near"}})
-	if want := []string{"1025", "/run/near"}; !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -1,0 +1,61 @@
+package openssh
+
+import (
+	"bytes"
+	"context"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+)
+
+// askTimeout is for programs that only answer a question: ssh -G may run what
+// ssh_config's Match exec says.
+const askTimeout = 10 * time.Second
+
+// Ask runs a program as ssh will be run, with nothing to read, and returns what
+// it prints; with an error, what it says on stderr.
+func Ask(ctx context.Context, program string, args ...string) (out, words string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Env, cmd.Stdout, cmd.Stderr = Env(), &stdout, &stderr
+	cmd.WaitDelay = time.Second
+	err = cmd.Run()
+	return stdout.String(), strings.TrimSpace(stderr.String()), err
+}
+
+// A Config is the answer of ssh -G: values by keyword in lower case.
+type Config map[string][]string
+
+// ParseConfig reads that answer.
+func ParseConfig(out string) Config {
+	all := Config{}
+	for l := range strings.Lines(out) {
+		k, v, _ := strings.Cut(strings.TrimSpace(l), " ")
+		all[k] = append(all[k], v)
+	}
+	return all
+}
+
+// One is the value of a keyword that has one; "" if that is none.
+func (c Config) One(keyword string) string {
+	if v := c[keyword]; len(v) > 0 && v[0] != "none" {
+		return v[0]
+	}
+	return ""
+}
+
+// Overridden are those of the user's settings that minimail has other plans
+// for, because they would take the tunnel out of its hands, or open it.
+func (c Config) Overridden() []string {
+	var all []string
+	for _, k := range []string{"ControlMaster", "ControlPersist", "GatewayPorts", "ForkAfterAuthentication", "PermitLocalCommand", "RequestTTY"} {
+		v := c.One(strings.ToLower(k))
+		if !slices.Contains([]string{"", "no", "false"}, v) && (k != "RequestTTY" || v != "auto") {
+			all = append(all, k+" "+v)
+		}
+	}
+	return all
+}
