@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
 )
 
@@ -43,10 +42,20 @@ func (n *notifier) say(variables ...string) {
 	if n.socket == "" {
 		return
 	}
-	os.Setenv("NOTIFY_SOCKET", n.socket)
-	if _, err := systemd.SdNotify(true, strings.Join(variables, "\n")); err != nil {
+	if notify(n.socket, strings.Join(variables, "\n")) != nil {
 		n.socket = ""
 	}
+}
+
+// notify sends one message. An abstract socket's name begins with @.
+func notify(socket, message string) error {
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.Write([]byte(message))
+	return err
 }
 
 // A startWatch is start's end: it waits for the daemon's word.
