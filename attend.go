@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -108,14 +107,14 @@ func open(ctx context.Context, s settings, log zerolog.Logger, doors []door, t *
 	broken := make(chan error, 1)
 	for _, d := range doors {
 		accept, answered := f.Serve, answer(nil)
-		if d.smtp {
+		if d.SMTP {
 			accept, answered = f.ServeSMTP, forward.Greeted
 		}
 		dial := func(ctx context.Context) (net.Conn, error) {
-			return t.Dial(ctx, d.network(), d.address(), answered)
+			return t.Dial(ctx, d.Network(), d.Address(), answered)
 		}
 		for _, l := range d.listeners {
-			log.Info().Stringer("at", l.Addr()).Str("far_end", d.far).Bool("smtp", d.smtp).Str("host", s.host).Msg("listening")
+			log.Info().Stringer("at", l.Addr()).Str("far_end", d.Far).Bool("smtp", d.SMTP).Str("host", s.host).Msg("listening")
 			serving.Go(func() {
 				if err := accept(ctx, l, dial); err != nil {
 					select {
@@ -140,7 +139,7 @@ func tunnelConfig(s settings, log zerolog.Logger, say *notifier) tunnel.Config {
 		Argv:     sshCommand(s).Argv(version),
 		Env:      openssh.Env(),
 		Name:     s.host,
-		NearEnds: nearEnds(s.forwards),
+		NearEnds: forward.NearEnds(s.forwards),
 		Idle:     s.idle,
 		Jitter:   s.jitter,
 		Trust:    peer.Trust(log),
@@ -155,18 +154,9 @@ func tunnelConfig(s settings, log zerolog.Logger, say *notifier) tunnel.Config {
 func sshCommand(s settings) openssh.Command {
 	c := openssh.Command{Program: s.ssh, ConfigFile: s.sshConfig, Options: s.sshOptions, Host: s.host}
 	for _, f := range s.forwards {
-		c.Forwards = append(c.Forwards, f.near+":"+f.far)
+		c.Forwards = append(c.Forwards, f.Near+":"+f.Far)
 	}
 	return c
-}
-
-// nearEnds are the local ends of all forwards.
-func nearEnds(forwards []forwardSpec) []string {
-	var ends []string
-	for _, f := range forwards {
-		ends = append(ends, f.near)
-	}
-	return ends
 }
 
 // hear tells tunnel what a line of ssh's means for it.
@@ -227,56 +217,22 @@ func hungUp(s settings) bool {
 func exposedWarnings(s settings) []string {
 	var all []string
 	for _, f := range s.forwards {
-		if f.exposed() {
+		if f.Exposed() {
 			all = append(all, fmt.Sprintf("anybody who reaches %s, port %d, can send mail through %s as you: an open relay",
-				strings.Join(f.binds, " or "), f.port, s.host))
+				strings.Join(f.Binds, " or "), f.Port, s.host))
 		}
 	}
 	return all
 }
 
-// raiseFileLimit makes the limit of open files as high as we may, and returns
-// it. The runtime has done that for us, but would set it back for ssh (package
-// os).
-func raiseFileLimit() (uint64, error) {
-	var limit syscall.Rlimit
-	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
-	if err == nil {
-		limit.Cur = limit.Max
-		err = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("cannot raise the limit of open files: %w", err)
-	}
-	return uint64(limit.Cur), nil
-}
-
-// filesPerClient: two sockets, and a pipe each way for splice(2). filesOfOurs:
-// listeners and their relays, logs, a socket to ask the kernel, what the launch
-// of ssh takes, clients that wait for a place, and the pipes that package net
-// keeps at hand for each processor.
-const filesPerClient = 6
-
-var filesOfOurs = 32 + 4*uint64(runtime.GOMAXPROCS(0))
-
-// affordable is how many clients can be served at a time with so many open
-// files. Clients beyond that would keep those that are served from getting
-// their connection; in the kernel's queue they do no harm.
-func affordable(maxClients int, limit uint64) int {
-	if limit < filesOfOurs+filesPerClient {
-		return 1
-	}
-	return int(min(uint64(maxClients), (limit-filesOfOurs)/filesPerClient))
-}
-
 // limitClients adapts --max-clients to the limit of open files.
 func limitClients(s *settings, log zerolog.Logger) {
-	limit, err := raiseFileLimit()
+	limit, err := forward.RaiseFileLimit()
 	if err != nil {
 		log.Warn().Err(err).Msg("--max-clients may be more than can be served")
 		return
 	}
-	if n := affordable(s.maxClients, limit); n < s.maxClients {
+	if n := forward.Affordable(s.maxClients, limit); n < s.maxClients {
 		log.Warn().Int("max_clients", s.maxClients).Uint64("open_files", limit).Int("served_at_a_time", n).
 			Msg("fewer clients than --max-clients can be served at a time: raise the hard limit of open files (ulimit -Hn)")
 		s.maxClients = n

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"minimail/forward"
 	"minimail/privdrop"
 	"minimail/tunnel/openssh"
 	"minimail/tunnel/peer"
@@ -141,7 +142,7 @@ func (c *checkup) lookAround() {
 	}
 	var ports []int
 	for _, f := range c.forwards {
-		ports = append(ports, f.port, f.nearPort())
+		ports = append(ports, f.Port, f.NearPort())
 	}
 	c.listeners, c.blind = peer.ListenersAt(ports)
 }
@@ -189,10 +190,10 @@ func (c *checkup) checkLimit() {
 		c.add("limits", doubtful, fmt.Sprintf("cannot read the limit of open files: %v", err), "ulimit -Hn")
 		return
 	}
-	if n := affordable(c.maxClients, uint64(limit.Max)); n < c.maxClients {
+	if n := forward.Affordable(c.maxClients, uint64(limit.Max)); n < c.maxClients {
 		c.add("limits", doubtful, fmt.Sprintf("%d open files are enough for %d clients at a time, not for %d", limit.Max, n, c.maxClients),
 			fmt.Sprintf("ulimit -Hn %d (as root, before minimail starts; systemd: LimitNOFILE=), or --max-clients %d",
-				filesOfOurs+filesPerClient*uint64(c.maxClients), n))
+				forward.FilesFor(c.maxClients), n))
 		return
 	}
 	c.add("limits", well, fmt.Sprintf("open files: enough for %d clients at a time", c.maxClients))

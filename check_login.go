@@ -34,7 +34,7 @@ type login struct {
 }
 
 type farEnd struct {
-	forwardSpec
+	forward.Spec
 	greeting string // its first line; may be empty if it does not speak first
 	err      error
 }
@@ -72,7 +72,7 @@ func (c *checkup) tryLogin(ctx context.Context) {
 		Argv:     slices.Concat(argv[:1], first, argv[1:]),
 		Env:      openssh.Env(),
 		Name:     c.host,
-		NearEnds: nearEnds(s.forwards),
+		NearEnds: forward.NearEnds(s.forwards),
 		Idle:     time.Hour, // until we are through
 		Listen:   hear,
 		Changed: func(now tunnel.Status) {
@@ -128,7 +128,7 @@ func (c *checkup) atSpareEnds(dir string) (s settings, first []string) {
 	s = c.settings
 	s.forwards = slices.Clone(s.forwards)
 	for i := range s.forwards {
-		s.forwards[i].near = filepath.Join(dir, fmt.Sprint(i))
+		s.forwards[i].Near = filepath.Join(dir, fmt.Sprint(i))
 	}
 	if c.version.AtLeast(6, 8) {
 		first = append(first, "-o", "UpdateHostKeys=no")
@@ -149,8 +149,8 @@ func (c *checkup) atSpareEnds(dir string) (s settings, first []string) {
 }
 
 // talk gets a far end's greeting, in the time that a client would have.
-func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forwardSpec, patience time.Duration) farEnd {
-	end := farEnd{forwardSpec: f}
+func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, patience time.Duration) farEnd {
+	end := farEnd{Spec: f}
 	if end.err = context.Cause(ctx); end.err != nil {
 		return end
 	}
@@ -159,7 +159,7 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forwardSpec, patie
 	ctx, once := context.WithCancelCause(ctx)
 	defer once(nil)
 	answered := func(ctx context.Context, conn net.Conn) error {
-		if !f.smtp {
+		if !f.SMTP {
 			return nil
 		}
 		err := forward.Greeted(ctx, conn)
@@ -168,13 +168,13 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forwardSpec, patie
 		}
 		return err
 	}
-	conn, err := t.Dial(ctx, f.network(), f.address(), answered)
+	conn, err := t.Dial(ctx, f.Network(), f.Address(), answered)
 	if err != nil {
 		end.err = l.refusal(err)
 		return end
 	}
 	defer conn.Close()
-	if !f.smtp {
+	if !f.SMTP {
 		patience = silence
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
@@ -188,7 +188,7 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forwardSpec, patie
 	if l.took == 0 {
 		l.took = time.Since(l.said.began)
 	}
-	if f.smtp { // take leave as one should: some servers log the others
+	if f.SMTP { // take leave as one should: some servers log the others
 		_, _ = conn.Write([]byte("QUIT\r\n"))
 		_ = conn.SetDeadline(time.Now().Add(time.Second))
 		_, _ = r.ReadString('\n')

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"minimail/forward"
 	"minimail/tunnel/openssh"
 	"minimail/tunnel/peer"
 )
@@ -110,7 +111,7 @@ func TestWhatOthersCanWriteInAHomeIsNamed(t *testing.T) {
 
 func TestTheServiceOfAKnownMailServerIsWhatToStop(t *testing.T) {
 	t.Parallel()
-	f := forwardSpec{port: 25, near: "1025", far: "localhost:25"}
+	f := forward.Spec{Port: 25, Near: "1025", Far: "localhost:25"}
 	for name, want := range map[string]string{
 		"exim4":    "sudo systemctl disable --now exim4",
 		"master":   "sudo systemctl disable --now postfix",
@@ -213,8 +214,8 @@ func TestAPortThatSystemdHoldsMayBeOurs(t *testing.T) {
 	l := listenerAt("127.0.0.1:25")
 	l.Procs = []peer.Process{{PID: 1, Name: "systemd"}}
 	c.listeners = []peer.Listener{l}
-	f := forwardSpec{binds: loopback, port: 25, near: "1025", far: "localhost:25"}
-	c.checkPort("port", 25, f.binds, 2, f)
+	f := forward.Spec{Binds: forward.Loopback, Port: 25, Near: "1025", Far: "localhost:25"}
+	c.checkPort("port", 25, f.Binds, 2, f)
 	if !strings.HasPrefix(out.String(), "WARN port      127.0.0.1:25 is held by systemd, pid 1, ") || !strings.Contains(out.String(), "mend: systemctl list-sockets") {
 		t.Errorf("got %q", out.String())
 	}
@@ -222,7 +223,7 @@ func TestAPortThatSystemdHoldsMayBeOurs(t *testing.T) {
 	out.Reset()
 	c.listeners[0].Procs = append(c.listeners[0].Procs, peer.Process{PID: 77, Parent: 1, Name: "minimail"})
 	c.pid = 77
-	c.checkPort("port", 25, f.binds, 2, f)
+	c.checkPort("port", 25, f.Binds, 2, f)
 	if out.String() != "OK   port      25 is held by minimail itself, pid 77\n" {
 		t.Errorf("got %q", out.String())
 	}

@@ -5,11 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"minimail/forward"
 	"minimail/tunnel/peer"
 )
 
@@ -26,12 +26,6 @@ func isOurs(l peer.Listener, minimail int) bool {
 	return slices.ContainsFunc(l.Procs, func(p peer.Process) bool { return p.PID == minimail || p.Parent == minimail })
 }
 
-// nearPort is the tunnel's port, or 0 if it is a Unix socket.
-func (s forwardSpec) nearPort() int {
-	n, _ := strconv.Atoi(s.near)
-	return n
-}
-
 // checkPorts is about our ends of the forwards. None of them is touched.
 func (c *checkup) checkPorts() {
 	if c.blind != nil {
@@ -39,20 +33,20 @@ func (c *checkup) checkPorts() {
 		return
 	}
 	for _, f := range c.forwards {
-		c.checkPort("port", f.port, f.binds, len(f.binds), f)
-		if f.network() == "unix" {
-			c.checkSocket(f.near)
+		c.checkPort("port", f.Port, f.Binds, len(f.Binds), f)
+		if f.Network() == "unix" {
+			c.checkSocket(f.Near)
 		} else {
 			// ssh is content with one family (facts of its listen), and whoever
 			// sits on the other gets none of our mail.
-			c.checkPort("tunnel", f.nearPort(), loopback, 1, f)
+			c.checkPort("tunnel", f.NearPort(), forward.Loopback, 1, f)
 		}
 	}
 }
 
 // checkPort says who has a port. It is broken unless at least need of the
 // addresses can be had.
-func (c *checkup) checkPort(name string, port int, addresses []string, need int, f forwardSpec) {
+func (c *checkup) checkPort(name string, port int, addresses []string, need int, f forward.Spec) {
 	ours, free := "", 0
 	var others []peer.Listener
 	for _, a := range addresses {
@@ -111,10 +105,10 @@ func otherPort(port int) int {
 }
 
 // evict is how to get the port, or how to do without.
-func (c *checkup) evict(l peer.Listener, f forwardSpec, name string) []string {
-	other := fmt.Sprintf("or another port: --forward %d:%s:%s", otherPort(f.port), f.near, f.far)
+func (c *checkup) evict(l peer.Listener, f forward.Spec, name string) []string {
+	other := fmt.Sprintf("or another port: --forward %d:%s:%s", otherPort(f.Port), f.Near, f.Far)
 	if name == "tunnel" {
-		other = fmt.Sprintf("or another port for the tunnel: --forward %d:%d:%s", f.port, otherPort(f.nearPort()), f.far)
+		other = fmt.Sprintf("or another port for the tunnel: --forward %d:%d:%s", f.Port, otherPort(f.NearPort()), f.Far)
 	}
 	switch {
 	case len(l.Procs) == 0:

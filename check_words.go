@@ -108,12 +108,12 @@ func (c *checkup) checkFarEnds() {
 		return // said above
 	}
 	for _, e := range c.login.ends {
-		name := e.far
+		name := e.Far
 		switch {
 		case e.err != nil:
 			what, mend := c.explainFar(e)
 			c.add("far end", broken, fmt.Sprintf("%s, as seen from %s: %v%s", name, c.host, e.err, what), mend...)
-		case e.smtp && !strings.HasPrefix(e.greeting, "2"):
+		case e.SMTP && !strings.HasPrefix(e.greeting, "2"):
 			c.add("far end", broken, fmt.Sprintf("%s does not take mail now: %s", name, e.greeting),
 				"if that is no mail server: --protocol tcp, or --forward with another FARPORT")
 		case e.greeting == "":
@@ -128,12 +128,12 @@ func (c *checkup) checkFarEnds() {
 // over there).
 func (c *checkup) explainFar(e farEnd) (what string, mend []string) {
 	words := e.err.Error()
-	other := fmt.Sprintf("another FARHOST:FARPORT: --forward %d:%s:FARHOST:FARPORT", e.port, c.nearOf(e))
+	other := fmt.Sprintf("another FARHOST:FARPORT: --forward %d:%s:FARHOST:FARPORT", e.Port, c.nearOf(e))
 	switch {
 	case strings.Contains(words, "administratively prohibited"):
 		return "; the host's sshd does not let us forward to there", []string{
-			"sshd_config over there: AllowTcpForwarding yes (or local), PermitOpen any or " + e.far,
-			"authorized_keys over there, in front of the key: restrict,port-forwarding,permitopen=\"" + e.far + "\",permitlisten=\"localhost:1\",command=\"/bin/false\""}
+			"sshd_config over there: AllowTcpForwarding yes (or local), PermitOpen any or " + e.Far,
+			"authorized_keys over there, in front of the key: restrict,port-forwarding,permitopen=\"" + e.Far + "\",permitlisten=\"localhost:1\",command=\"/bin/false\""}
 	case strings.Contains(words, "Connection refused"):
 		return "; no mail server listens there", []string{
 			"on the host: ss -ltn (must list the port); start the mail server", other}
@@ -149,8 +149,8 @@ func (c *checkup) explainFar(e farEnd) (what string, mend []string) {
 // nearOf is the near end of our settings, in place of the spare one.
 func (c *checkup) nearOf(e farEnd) string {
 	for _, f := range c.forwards {
-		if f.port == e.port && f.far == e.far {
-			return f.near
+		if f.Port == e.Port && f.Far == e.Far {
+			return f.Near
 		}
 	}
 	return "1025"

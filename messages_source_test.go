@@ -60,7 +60,7 @@ func (c *collector) constant(file string, n ast.Node) {
 func (c *collector) message(file string, n ast.Node) {
 	inCheck := strings.HasPrefix(file, "check")
 	expected := ""
-	if file == "spec.go" { // its errors complete the sentence of settings.go
+	if file == filepath.Join("forward", "spec.go") { // its errors complete the sentence of settings.go
 		expected = "expected "
 	}
 	switch n := n.(type) {

@@ -28,7 +28,7 @@ func serve(s settings, say *notifier) error {
 		return alreadyRunning(err)
 	}
 	defer pid.release()
-	doors, err := bind(s.forwards, newInherited())
+	doors, err := bind(s.forwards, forward.NewInherited())
 	if err != nil {
 		return err
 	}
@@ -59,29 +59,29 @@ func serve(s settings, say *notifier) error {
 
 // A door is a forward with its bound listeners.
 type door struct {
-	forwardSpec
+	forward.Spec
 	listeners []net.Listener
 }
 
 // bind opens all doors or none; those that the service manager has opened are
 // taken over.
-func bind(forwards []forwardSpec, in inherited) (doors []door, err error) {
+func bind(forwards []forward.Spec, in forward.Inherited) (doors []door, err error) {
 	defer func() {
 		if err != nil {
 			closeDoors(doors)
 		}
 	}()
 	for _, f := range forwards {
-		ls, err := in.take(f)
+		ls, err := in.Take(f)
 		if err == nil && len(ls) == 0 {
-			ls, err = forward.Listen(f.binds, f.port)
+			ls, err = forward.Listen(f.Binds, f.Port)
 		}
 		if err != nil {
 			return doors, bindError(f, err)
 		}
 		doors = append(doors, door{f, ls})
 	}
-	return doors, in.left()
+	return doors, in.Left()
 }
 
 func closeDoors(doors []door) {
@@ -91,13 +91,13 @@ func closeDoors(doors []door) {
 }
 
 // bindError says what to do about f's port, which cannot be had.
-func bindError(f forwardSpec, err error) error {
+func bindError(f forward.Spec, err error) error {
 	err = addressError(err)
 	switch {
 	case errors.Is(err, syscall.EACCES) && os.Geteuid() != 0:
-		return cli.Exit(hint(err, "run it with sudo, or --forward %d:%s:%s", otherPort(f.port), f.near, f.far), exitNeedsRoot)
+		return cli.Exit(hint(err, "run it with sudo, or --forward %d:%s:%s", otherPort(f.Port), f.Near, f.Far), exitNeedsRoot)
 	case errors.Is(err, syscall.EADDRINUSE):
-		return hint(err, "sudo ss -ltnp 'sport = :%d' (shows who has it; a mail server?)", f.port)
+		return hint(err, "sudo ss -ltnp 'sport = :%d' (shows who has it; a mail server?)", f.Port)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return hint(err, "the BIND of --forward must be an address of this machine: ip address")
 	}

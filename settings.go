@@ -12,6 +12,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
+
+	"minimail/forward"
 )
 
 // settings is what the user wants, checked and complete.
@@ -19,7 +21,7 @@ type settings struct {
 	inv *invocation
 
 	host       string
-	forwards   []forwardSpec
+	forwards   []forward.Spec
 	ssh        string
 	sshConfig  string
 	sshOptions []string
@@ -190,13 +192,13 @@ func (r *reader) sshOptions(name string) []string {
 	return all
 }
 
-func (r *reader) forwards(name, protocol string) []forwardSpec {
-	specs, bad, err := parseForwards(strings.Fields(strings.Join(r.c.StringSlice(name), " ")))
+func (r *reader) forwards(name, protocol string) []forward.Spec {
+	specs, bad, err := forward.ParseSpecs(strings.Fields(strings.Join(r.c.StringSlice(name), " ")))
 	if err != nil {
 		r.bad(name, bad, err.Error())
 		r.err = hint(r.err, "for example 25:1025:localhost:25, which is PORT:TUNNEL:FARHOST:FARPORT")
 	}
-	speak(specs, protocol)
+	forward.Speak(specs, protocol)
 	return specs
 }
 

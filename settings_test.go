@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"minimail/forward"
 )
 
 // settingsFor is what the program makes of a command line. It may change the
@@ -53,7 +55,7 @@ func TestTheDefaults(t *testing.T) {
 	s := settingsOf(t, "--settings", os.DevNull, "--host", "far", "-p", "/p", "-l", "/l")
 	want := settings{
 		inv: s.inv, host: "far", ssh: "ssh",
-		forwards: []forwardSpec{{binds: loopback, port: 25, near: "1025", far: "localhost:25", smtp: true}},
+		forwards: []forward.Spec{{Binds: forward.Loopback, Port: 25, Near: "1025", Far: "localhost:25", SMTP: true}},
 		idle:     10 * time.Second, jitter: 25 * time.Second, wait: 25 * time.Second, drain: 10 * time.Second,
 		maxClients: 256,
 		pidFile:    "/p", logFile: "/l", pidFileNamed: true, onTerminal: s.onTerminal,
@@ -73,8 +75,8 @@ func TestAnOptionBeatsTheEnvironmentBeatsTheFileBeatsTheDefault(t *testing.T) {
 		get                       func(settings) any
 	}{
 		{"--host", "MINIMAIL_HOST", "o", "e", "f", "o", "e", "f", "", func(s settings) any { return s.host }},
-		{"--forward", "MINIMAIL_FORWARD", "1:4001:a:1", "2:4001:a:1", "3:4001:a:1 4:4002:a:1", 1, 2, 3, 25, func(s settings) any { return s.forwards[0].port }},
-		{"--protocol", "MINIMAIL_PROTOCOL", "tcp", "smtp", "tcp", false, true, false, true, func(s settings) any { return s.forwards[0].smtp }},
+		{"--forward", "MINIMAIL_FORWARD", "1:4001:a:1", "2:4001:a:1", "3:4001:a:1 4:4002:a:1", 1, 2, 3, 25, func(s settings) any { return s.forwards[0].Port }},
+		{"--protocol", "MINIMAIL_PROTOCOL", "tcp", "smtp", "tcp", false, true, false, true, func(s settings) any { return s.forwards[0].SMTP }},
 		{"--ssh", "MINIMAIL_SSH", "o", "e", "f", "o", "e", "f", "ssh", func(s settings) any { return s.ssh }},
 		{"--ssh-config", "MINIMAIL_SSH_CONFIG", "/o", "/e", "/f", "/o", "/e", "/f", "", func(s settings) any { return s.sshConfig }},
 		{"--ssh-option", "MINIMAIL_SSH_OPTION", "O=o", "E=e", "F=f", "O=o", "E=e", "F=f", "", func(s settings) any { return strings.Join(s.sshOptions, "") }},

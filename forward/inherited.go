@@ -1,4 +1,4 @@
-package main
+package forward
 
 import (
 	"fmt"
@@ -7,29 +7,29 @@ import (
 	"strconv"
 
 	"github.com/coreos/go-systemd/v22/activation"
-
-	"minimail/forward"
 )
 
-// inherited are the sockets that systemd, or systemd-socket-activate(1), has
+// Inherited are the sockets that systemd, or systemd-socket-activate(1), has
 // bound for us (sd_listen_fds(3)), not yet taken by a forward.
-type inherited []*os.File
+type Inherited []*os.File
 
-func newInherited() inherited { return activation.Files(true) }
+// NewInherited takes the sockets over. Called again, it finds none.
+func NewInherited() Inherited { return activation.Files(true) }
 
-// take returns listeners for the sockets that are f's: those at its port, or
-// named after it (FileDescriptorName=25 in a unit). There may be none.
-func (in *inherited) take(f forwardSpec) ([]net.Listener, error) {
+// Take returns listeners for the sockets that are f's: those at its port, or
+// named after it (FileDescriptorName=25 in a unit). There may be none. The
+// caller, or Serve, closes them.
+func (in *Inherited) Take(f Spec) ([]net.Listener, error) {
 	var ls []net.Listener
-	var rest inherited
+	var rest Inherited
 	for _, file := range *in {
 		l, err := net.FileListener(file)
 		if err != nil {
-			forward.Close(ls)
+			Close(ls)
 			return nil, fmt.Errorf("the socket %q that the service manager passed is not one to listen on: %w", file.Name(), err)
 		}
 		tcp, ok := l.Addr().(*net.TCPAddr)
-		if ok && tcp.Port == f.port || file.Name() == strconv.Itoa(f.port) {
+		if ok && tcp.Port == f.Port || file.Name() == strconv.Itoa(f.Port) {
 			ls = append(ls, l)
 			file.Close()
 			continue
@@ -41,9 +41,9 @@ func (in *inherited) take(f forwardSpec) ([]net.Listener, error) {
 	return ls, nil
 }
 
-// left is an error if a socket was passed that no forward is for: clients of it
+// Left returns an error if a socket was passed that no forward is for: clients of it
 // would wait for ever.
-func (in inherited) left() error {
+func (in Inherited) Left() error {
 	if len(in) == 0 {
 		return nil
 	}

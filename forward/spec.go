@@ -1,4 +1,4 @@
-package main
+package forward
 
 import (
 	"errors"
@@ -11,13 +11,13 @@ import (
 	"strings"
 )
 
-// A forwardSpec is one --forward.
-type forwardSpec struct {
-	binds []string // addresses to listen on
-	port  int
-	near  string // ssh's local end: a port, or the absolute path of a Unix socket
-	far   string // the rest of ssh's -L: HOST:PORT, or the absolute path of a socket
-	smtp  bool   // its clients speak SMTP
+// A Spec is one --forward.
+type Spec struct {
+	Binds []string // addresses to listen on
+	Port  int
+	Near  string // ssh's local end: a port, or the absolute path of a Unix socket
+	Far   string // the rest of ssh's -L: HOST:PORT, or the absolute path of a socket
+	SMTP  bool   // its clients speak SMTP; Speak settles it
 }
 
 // farHost is resolved over there: a name, or an address (IPv6 in brackets).
@@ -25,12 +25,12 @@ var farHost = regexp.MustCompile(`^([^][/][^][]*|\[[^][]+\])$`)
 
 const specForm = "[BIND:]PORT:TUNNEL:FARHOST:FARPORT"
 
-// loopback is where we listen if no BIND is given.
-var loopback = []string{"127.0.0.1", "::1"}
+// Loopback is where we listen if no BIND is given.
+var Loopback = []string{"127.0.0.1", "::1"}
 
-// parseForwards reads all --forward values. With an error comes the value that
-// it is about.
-func parseForwards(values []string) (specs []forwardSpec, bad string, err error) {
+// ParseSpecs reads all --forward values. With an error, which says what is
+// expected, comes the value that it is about.
+func ParseSpecs(values []string) (specs []Spec, bad string, err error) {
 	taken := map[string]string{}
 	for _, v := range values {
 		s, err := parseSpec(v)
@@ -52,32 +52,48 @@ func parseForwards(values []string) (specs []forwardSpec, bad string, err error)
 }
 
 // ends are the ports and sockets that a forward needs for itself.
-func (s forwardSpec) ends() []string {
-	near := s.near
-	if s.network() == "tcp" {
+func (s Spec) ends() []string {
+	near := s.Near
+	if s.Network() == "tcp" {
 		near = "port " + near
 	}
-	return []string{"port " + strconv.Itoa(s.port), near}
+	return []string{"port " + strconv.Itoa(s.Port), near}
 }
 
-func (s forwardSpec) network() string {
-	if strings.HasPrefix(s.near, "/") {
+// NearEnds are the near ends of all forwards.
+func NearEnds(specs []Spec) []string {
+	var all []string
+	for _, s := range specs {
+		all = append(all, s.Near)
+	}
+	return all
+}
+
+// Network is that of the near end: tcp or unix.
+func (s Spec) Network() string {
+	if strings.HasPrefix(s.Near, "/") {
 		return "unix"
 	}
 	return "tcp"
 }
 
-// address is where to dial the near end.
-func (s forwardSpec) address() string {
-	if s.network() == "unix" {
-		return s.near
+// Address is where to dial the near end.
+func (s Spec) Address() string {
+	if s.Network() == "unix" {
+		return s.Near
 	}
-	return net.JoinHostPort("localhost", s.near)
+	return net.JoinHostPort("localhost", s.Near)
+}
+
+// NearPort is the near end's port, or 0 if it is a Unix socket.
+func (s Spec) NearPort() int {
+	n, _ := strconv.Atoi(s.Near)
+	return n
 }
 
 // parseSpec's errors say what is expected.
-func parseSpec(v string) (forwardSpec, error) {
-	var s forwardSpec
+func parseSpec(v string) (Spec, error) {
+	var s Spec
 	fields, err := splitSpec(v)
 	if err != nil {
 		return s, err
@@ -87,10 +103,10 @@ func parseSpec(v string) (forwardSpec, error) {
 	if strings.HasPrefix(fields[len(fields)-1], "/") {
 		far = 1
 	}
-	s.binds = loopback
+	s.Binds = Loopback
 	switch len(fields) - far {
 	case 3:
-		if s.binds, err = parseBind(fields[0]); err != nil {
+		if s.Binds, err = parseBind(fields[0]); err != nil {
 			return s, err
 		}
 		fields = fields[1:]
@@ -98,18 +114,18 @@ func parseSpec(v string) (forwardSpec, error) {
 	default:
 		return s, errors.New(specForm)
 	}
-	if s.port, err = parsePort("PORT", fields[0]); err != nil {
+	if s.Port, err = parsePort("PORT", fields[0]); err != nil {
 		return s, err
 	}
-	s.near = fields[1]
-	if s.network() == "tcp" {
-		near, err := parsePort("TUNNEL", s.near)
+	s.Near = fields[1]
+	if s.Network() == "tcp" {
+		near, err := parsePort("TUNNEL", s.Near)
 		if err != nil {
 			return s, errors.New("TUNNEL to be a port, or a path that begins with /")
 		}
-		s.near = strconv.Itoa(near)
+		s.Near = strconv.Itoa(near)
 	}
-	s.far = strings.Join(fields[2:], ":")
+	s.Far = strings.Join(fields[2:], ":")
 	if far == 2 {
 		if !farHost.MatchString(fields[2]) {
 			return s, errors.New("a FARHOST: a name, or an address (IPv6 in brackets)")
@@ -125,11 +141,11 @@ func parseSpec(v string) (forwardSpec, error) {
 // submission (RFC 6409), and what providers offer beside them.
 var mailPorts = []string{"25", "587", "2525"}
 
-// speak settles whose clients get SMTP manners: protocol is smtp, tcp or auto.
-func speak(specs []forwardSpec, protocol string) {
+// Speak settles whose clients get SMTP manners: protocol is smtp, tcp or auto.
+func Speak(specs []Spec, protocol string) {
 	for i := range specs {
-		_, port, _ := net.SplitHostPort(specs[i].far)
-		specs[i].smtp = protocol == "smtp" || protocol == "auto" && slices.Contains(mailPorts, port)
+		_, port, _ := net.SplitHostPort(specs[i].Far)
+		specs[i].SMTP = protocol == "smtp" || protocol == "auto" && slices.Contains(mailPorts, port)
 	}
 }
 
@@ -170,7 +186,7 @@ func parsePort(name, v string) (int, error) {
 func parseBind(v string) ([]string, error) {
 	switch v {
 	case "localhost":
-		return loopback, nil
+		return Loopback, nil
 	case "*":
 		return []string{"0.0.0.0", "::"}, nil
 	}
@@ -185,9 +201,9 @@ func parseBind(v string) ([]string, error) {
 	return []string{addr.String()}, nil
 }
 
-// exposed tells whether other machines can reach the forward.
-func (s forwardSpec) exposed() bool {
-	for _, b := range s.binds {
+// Exposed reports whether other machines can reach the forward.
+func (s Spec) Exposed() bool {
+	for _, b := range s.Binds {
 		if !netip.MustParseAddr(b).IsLoopback() {
 			return true
 		}

@@ -1,4 +1,4 @@
-package main
+package forward
 
 import (
 	"net"
@@ -11,18 +11,18 @@ import (
 )
 
 func TestAForwardIsReadAsSSHReadsItsL(t *testing.T) {
-	for v, want := range map[string]forwardSpec{
-		"25:1025:localhost:25":            {binds: loopback, port: 25, near: "1025", far: "localhost:25"},
-		"localhost:25:1025:far.test:2525": {binds: loopback, port: 25, near: "1025", far: "far.test:2525"},
-		"127.0.0.1:25:1025:localhost:25":  {binds: []string{"127.0.0.1"}, port: 25, near: "1025", far: "localhost:25"},
-		"[::1]:25:1025:[2001:db8::1]:25":  {binds: []string{"::1"}, port: 25, near: "1025", far: "[2001:db8::1]:25"},
-		"[0:0::1]:25:1025:localhost:25":   {binds: []string{"::1"}, port: 25, near: "1025", far: "localhost:25"},
-		"*:25:1025:localhost:25":          {binds: []string{"0.0.0.0", "::"}, port: 25, near: "1025", far: "localhost:25"},
-		"0.0.0.0:1:65535:localhost:65535": {binds: []string{"0.0.0.0"}, port: 1, near: "65535", far: "localhost:65535"},
-		"25:/run/mm.sock:localhost:25":    {binds: loopback, port: 25, near: "/run/mm.sock", far: "localhost:25"},
-		"25:1025:/run/far.sock":           {binds: loopback, port: 25, near: "1025", far: "/run/far.sock"},
-		"[::1]:25:/near:/far":             {binds: []string{"::1"}, port: 25, near: "/near", far: "/far"},
-		"025:01025:localhost:25":          {binds: loopback, port: 25, near: "1025", far: "localhost:25"},
+	for v, want := range map[string]Spec{
+		"25:1025:localhost:25":            {Binds: Loopback, Port: 25, Near: "1025", Far: "localhost:25"},
+		"localhost:25:1025:far.test:2525": {Binds: Loopback, Port: 25, Near: "1025", Far: "far.test:2525"},
+		"127.0.0.1:25:1025:localhost:25":  {Binds: []string{"127.0.0.1"}, Port: 25, Near: "1025", Far: "localhost:25"},
+		"[::1]:25:1025:[2001:db8::1]:25":  {Binds: []string{"::1"}, Port: 25, Near: "1025", Far: "[2001:db8::1]:25"},
+		"[0:0::1]:25:1025:localhost:25":   {Binds: []string{"::1"}, Port: 25, Near: "1025", Far: "localhost:25"},
+		"*:25:1025:localhost:25":          {Binds: []string{"0.0.0.0", "::"}, Port: 25, Near: "1025", Far: "localhost:25"},
+		"0.0.0.0:1:65535:localhost:65535": {Binds: []string{"0.0.0.0"}, Port: 1, Near: "65535", Far: "localhost:65535"},
+		"25:/run/mm.sock:localhost:25":    {Binds: Loopback, Port: 25, Near: "/run/mm.sock", Far: "localhost:25"},
+		"25:1025:/run/far.sock":           {Binds: Loopback, Port: 25, Near: "1025", Far: "/run/far.sock"},
+		"[::1]:25:/near:/far":             {Binds: []string{"::1"}, Port: 25, Near: "/near", Far: "/far"},
+		"025:01025:localhost:25":          {Binds: Loopback, Port: 25, Near: "1025", Far: "localhost:25"},
 	} {
 		got, err := parseSpec(v)
 		if err != nil {
@@ -56,7 +56,7 @@ func TestAnUnusableForwardIsRefusedWithWhatIsExpected(t *testing.T) {
 		"25:1025:a[b]:25":              "FARHOST",
 		"25:1025:[a]b:25":              "FARHOST",
 		"25:1025:/run/far.sock:25":     "FARHOST",
-		"far:25:1025:localhost:25":     "BIND",
+		"Far:25:1025:localhost:25":     "BIND",
 		":25:1025:localhost:25":        "BIND",
 		"[]:25:1025:localhost:25":      "BIND",
 		"[::%]0:25:1025:localhost:25":  "BIND",
@@ -95,7 +95,7 @@ func TestNoTwoForwardsShareAnEnd(t *testing.T) {
 		{[]string{"25:/a:a:25", "26:/a:b:25"}, "26:/a:b:25"},
 		{[]string{"25:1025:a:25", "nonsense"}, "nonsense"},
 	} {
-		specs, bad, err := parseForwards(c.values)
+		specs, bad, err := ParseSpecs(c.values)
 		if bad != c.bad || (err != nil) != (c.bad != "") {
 			t.Errorf("%q: blames %q (%v), want %q", c.values, bad, err, c.bad)
 		}
@@ -103,7 +103,7 @@ func TestNoTwoForwardsShareAnEnd(t *testing.T) {
 			t.Errorf("%q are %d forwards", c.values, len(specs))
 		}
 	}
-	if _, _, err := parseForwards(nil); err == nil {
+	if _, _, err := ParseSpecs(nil); err == nil {
 		t.Error("no forward at all is fine")
 	}
 }
@@ -129,7 +129,7 @@ func TestOnlyLoopbackIsNotExposed(t *testing.T) {
 		s, err := parseSpec(v)
 		if err != nil {
 			t.Errorf("%s: %v", v, err)
-		} else if got := s.exposed(); got != want {
+		} else if got := s.Exposed(); got != want {
 			t.Errorf("%s is exposed: %v, want %v", v, got, want)
 		}
 	}
@@ -144,7 +144,7 @@ func TestTheNearEndIsDialedWhereSSHListens(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := [2]string{s.network(), s.address()}; got != want {
+		if got := [2]string{s.Network(), s.Address()}; got != want {
 			t.Errorf("%s is at %q, want %q", v, got, want)
 		}
 	}
@@ -155,18 +155,18 @@ func TestMailPortsSpeakSMTPUnlessToldOtherwise(t *testing.T) {
 		far, protocol string
 		want          bool
 	}{
-		{"far:25", "auto", true}, {"[::1]:587", "auto", true}, {"far:2525", "auto", true},
-		{"far:465", "auto", false}, {"far:80", "auto", false}, {"/run/25", "auto", false},
-		{"far:25", "tcp", false}, {"far:80", "smtp", true}, {"/run/far", "smtp", true},
+		{"Far:25", "auto", true}, {"[::1]:587", "auto", true}, {"Far:2525", "auto", true},
+		{"Far:465", "auto", false}, {"Far:80", "auto", false}, {"/run/25", "auto", false},
+		{"Far:25", "tcp", false}, {"Far:80", "smtp", true}, {"/run/far", "smtp", true},
 	} {
 		s, err := parseSpec("2000:1025:" + c.far)
 		if err != nil {
 			t.Fatal(err)
 		}
-		specs := []forwardSpec{s}
-		speak(specs, c.protocol)
-		if specs[0].smtp != c.want {
-			t.Errorf("%s with %s speaks SMTP: %v, want %v", c.far, c.protocol, specs[0].smtp, c.want)
+		specs := []Spec{s}
+		Speak(specs, c.protocol)
+		if specs[0].SMTP != c.want {
+			t.Errorf("%s with %s speaks SMTP: %v, want %v", c.far, c.protocol, specs[0].SMTP, c.want)
 		}
 	}
 }
@@ -188,18 +188,18 @@ func FuzzParseSpec(f *testing.F) {
 			}
 			return
 		}
-		if s.port < 1 || s.port > 65535 {
-			t.Errorf("%q: port %d", v, s.port)
+		if s.Port < 1 || s.Port > 65535 {
+			t.Errorf("%q: port %d", v, s.Port)
 		}
-		if n, err := strconv.Atoi(s.near); s.network() == "tcp" && (err != nil || n < 1 || n > 65535) {
-			t.Errorf("%q: near end %q", v, s.near)
+		if n, err := strconv.Atoi(s.Near); s.Network() == "tcp" && (err != nil || n < 1 || n > 65535) {
+			t.Errorf("%q: near end %q", v, s.Near)
 		}
-		if _, port, _ := net.SplitHostPort(s.far); !strings.HasPrefix(s.far, "/") {
+		if _, port, _ := net.SplitHostPort(s.Far); !strings.HasPrefix(s.Far, "/") {
 			if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-				t.Errorf("%q: far end %q", v, s.far)
+				t.Errorf("%q: far end %q", v, s.Far)
 			}
 		}
-		for _, b := range s.binds {
+		for _, b := range s.Binds {
 			if _, err := netip.ParseAddr(b); err != nil {
 				t.Errorf("%q: binds %q: %v", v, b, err)
 			}
@@ -212,19 +212,19 @@ func FuzzParseSpec(f *testing.F) {
 }
 
 // written is the SPEC of a forward.
-func written(s forwardSpec) string {
-	bind := "[" + s.binds[0] + "]:"
+func written(s Spec) string {
+	bind := "[" + s.Binds[0] + "]:"
 	switch {
-	case slices.Equal(s.binds, loopback):
+	case slices.Equal(s.Binds, Loopback):
 		bind = ""
-	case len(s.binds) == 2:
+	case len(s.Binds) == 2:
 		bind = "*:"
 	}
-	return bind + strconv.Itoa(s.port) + ":" + s.near + ":" + s.far
+	return bind + strconv.Itoa(s.Port) + ":" + s.Near + ":" + s.Far
 }
 
 func TestNearEndsAreThoseOfAllForwards(t *testing.T) {
-	got := nearEnds([]forwardSpec{{near: "1025"}, {near: "/run/near"}})
+	got := NearEnds([]Spec{{Near: "1025"}, {Near: "/run/near"}})
 	if want := []string{"1025", "/run/near"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
