@@ -234,7 +234,7 @@ func (w *sshWords) Write(event []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lines = append(w.lines, line)
-	if openssh.LetIn(line) {
+	if _, in := openssh.LetIn(line); in {
 		w.in = max(time.Since(w.began), time.Microsecond)
 	}
 	select {

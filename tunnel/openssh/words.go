@@ -54,6 +54,16 @@ func CannotListen(line string) string {
 // kex_exchange_identification (kex.c).
 const HungUpEarly = "kex_exchange_identification"
 
-// LetIn tells whether a line says that the host has let us in: ssh_userauth2
-// (sshconnect2.c), at LogLevel=VERBOSE.
-func LetIn(line string) bool { return strings.HasPrefix(line, "Authenticated to ") }
+// letIn is what ssh says when the host has let us in: ssh_userauth2
+// (sshconnect2.c), at LogLevel=VERBOSE. Before 8.7 it does not name the method.
+var letIn = regexp.MustCompile(`^Authenticated to \S+ \((?:(\[\S+\]:\d+)|via proxy)\)(?: using "[^"]+")?\.$`)
+
+// LetIn tells whether a line says that the host has let us in, and to where ssh
+// is connected, as [ADDRESS]:PORT; "" if a ProxyCommand is.
+func LetIn(line string) (host string, is bool) {
+	m := letIn.FindStringSubmatch(line)
+	if m == nil {
+		return "", false
+	}
+	return m[1], true
+}

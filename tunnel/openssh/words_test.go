@@ -44,6 +44,29 @@ func TestNearEndsAreFoundInComplaints(t *testing.T) {
 	}
 }
 
+func TestOnlySSHsWholeWordsSayThatTheHostHasLetUsIn(t *testing.T) {
+	for line, want := range map[string]string{
+		`Authenticated to far ([192.0.2.1]:22) using "publickey".`:       "[192.0.2.1]:22",
+		`Authenticated to far ([2001:db8::1]:2222) using "none".`:        "[2001:db8::1]:2222",
+		`Authenticated to far ([fe80::1%eth0]:22) using "publickey".`:    "[fe80::1%eth0]:22",
+		`Authenticated to far ([192.0.2.1]:22).`:                         "[192.0.2.1]:22", // before 8.7
+		`Authenticated to far (via proxy) using "publickey".`:            "",
+		`Authenticated to far (via proxy).`:                              "",
+		`Authenticated to this system you will be, when your key is in`:  "no",
+		`Authenticated to far`:                                           "no",
+		`Authenticated to far ([192.0.2.1]:22) using "publickey". Or so`: "no",
+		`debug1: Authenticated to far (via proxy).`:                      "no",
+	} {
+		host, is := LetIn(line)
+		if !is {
+			host = "no"
+		}
+		if host != want {
+			t.Errorf("%s: %q, want %q", line, host, want)
+		}
+	}
+}
+
 func TestChatterIsNoReason(t *testing.T) {
 	for line, want := range map[string]bool{
 		"Timeout, server far not responding.":                                    false,
