@@ -162,7 +162,10 @@ func sshCommand(s settings) openssh.Command {
 // hear tells tunnel what a line of ssh's means for it.
 func hear() func(line string) tunnel.Meaning {
 	return func(line string) tunnel.Meaning {
+		host, in := openssh.LetIn(line)
 		return tunnel.Meaning{
+			LetIn:   in,
+			Host:    host,
 			Chatter: openssh.Chatter(line),
 			Rejects: openssh.Rejects(line),
 			NearEnd: openssh.CannotListen(line),

@@ -134,6 +134,7 @@ func (k *knock) untilAnswered(ctx context.Context) (stream, error) {
 		}
 		select {
 		case <-time.After(pause):
+		case <-k.l.untilLetIn():
 		case <-k.l.ended:
 			return nil, errEnded
 		case <-ctx.Done():
@@ -151,6 +152,26 @@ func (l *launch) probed(turn chan struct{}) <-chan struct{} {
 	return nil
 }
 
+// untilLetIn is when it is worth trying at once, and nil if that was already.
+func (l *launch) untilLetIn() <-chan struct{} {
+	if isClosed(l.letIn) {
+		return nil
+	}
+	return l.letIn
+}
+
+// pause is how long to wait before a near end is tried again. A try costs some
+// microseconds, so that is often at first: never more than a 64th of the time
+// that ssh has taken, since its launch or since the host has let it in, a moment
+// after which it listens.
+func (l *launch) pause() time.Duration {
+	since, least := l.began, 2*time.Millisecond
+	if isClosed(l.letIn) {
+		since, least = l.letInAt, time.Millisecond
+	}
+	return min(max(time.Since(since)/64, least), 50*time.Millisecond)
+}
+
 // once dials, and returns a connection that has been answered, or how long to
 // wait before the next try.
 func (k *knock) once(ctx context.Context) (stream, time.Duration) {
@@ -164,9 +185,7 @@ func (k *knock) once(ctx context.Context) (stream, time.Duration) {
 		return nil, time.Second
 	}
 	if err != nil {
-		// A try costs some microseconds, so try often at first: the pause is
-		// never more than a 64th of the time that ssh has already taken.
-		return nil, min(max(time.Since(k.l.began)/64, 2*time.Millisecond), 50*time.Millisecond)
+		return nil, k.l.pause()
 	}
 	if isClosed(k.l.ended) {
 		c.Close() // it may be a connection to the next launch

@@ -32,6 +32,11 @@ func (e forwardError) Error() string { return string(e) }
 
 // A Meaning is what a line that the command has said means for the tunnel.
 type Meaning struct {
+	// LetIn is that the host has let us in: the near ends are there in a moment.
+	// Host is then where the command is connected to, as [ADDRESS]:PORT; empty:
+	// it is a helper of its that is.
+	LetIn bool
+	Host  string
 	// Chatter explains no failure.
 	Chatter bool
 	// Rejects is that the host turns us away in a way that no waiting mends.
@@ -39,6 +44,14 @@ type Meaning struct {
 	// NearEnd is the near end that the command cannot listen on, as in
 	// Config.NearEnds; empty: the line is not about one.
 	NearEnd string
+}
+
+// loggedIn is told once. Whoever says it again is not ssh.
+func (l *launch) loggedIn(host string) {
+	if !isClosed(l.letIn) {
+		l.host, l.letInAt = host, time.Now()
+		close(l.letIn)
+	}
 }
 
 // A rejection is a line with such a meaning.
@@ -64,6 +77,9 @@ func (t *Tunnel) listen(l *launch, r io.Reader, log zerolog.Logger, stop context
 	readLines(r, func(line string) {
 		sampled.Info().Str("ssh", line).Msg("ssh says")
 		m := meaning(line)
+		if m.LetIn {
+			l.loggedIn(m.Host)
+		}
 		if m.Chatter {
 			return
 		}

@@ -70,6 +70,20 @@ func TestChatterExplainsNoFailure(t *testing.T) {
 	}
 }
 
+func TestWhoSaysAgainThatTheHostHasLetItInIsNotHeard(t *testing.T) {
+	l := &launch{began: time.Now(), letIn: make(chan struct{}), answered: make(chan struct{})}
+	said := "first\nlet in: A\nlet in: B\n"
+	New(Config{Listen: func() func(string) Meaning {
+		return func(line string) Meaning {
+			host, in := strings.CutPrefix(line, "let in: ")
+			return Meaning{LetIn: in, Host: host}
+		}
+	}}).listen(l, strings.NewReader(said), zerolog.Nop(), nil)
+	if !isClosed(l.letIn) || l.host != "A" {
+		t.Errorf("let in: %t, to %q", isClosed(l.letIn), l.host)
+	}
+}
+
 func TestALineOlderThanTheClientIsNoExplanation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l := &launch{began: time.Now(), answered: make(chan struct{})}

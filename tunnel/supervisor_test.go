@@ -60,6 +60,33 @@ func TestAWaitingClientIsConnectedSoonAfterSSHIsReady(t *testing.T) {
 	}
 }
 
+func TestWhenTheHostHasLetSSHInTheNearEndIsTriedAtOnceAndEachMillisecond(t *testing.T) {
+	for _, letIn := range []time.Duration{10*time.Second + 123*time.Microsecond, 20 * time.Second} {
+		for _, later := range []time.Duration{0, 300 * time.Microsecond, 5 * time.Millisecond} {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, Config{}, life{letIn: letIn, ready: letIn + later})
+				k := w.comes(never).connected()
+				k.leaves()
+				// A try that was under way, one that is too early, a pause, and the one that is not.
+				if most := letIn + later + time.Millisecond + 2*dialTakes; k.waited < letIn+later || k.waited > most {
+					t.Errorf("let in after %s, ready %s later: connected after %s, want at most %s", letIn, later, k.waited, most)
+				}
+			})
+		}
+	}
+}
+
+func TestAHostThatIsSlowAfterTheLoginIsNotTriedEachMillisecondForEver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, life{letIn: time.Second, ready: time.Hour})
+		k := w.comes(time.Minute)
+		<-k.done
+		if n := w.tries; n < 1000 || n > 2500 {
+			t.Errorf("tried %d times in a minute", n)
+		}
+	})
+}
+
 func TestTheCountdownStartsWhenTheLastClientLeaves(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, Config{Idle: 10 * time.Second})

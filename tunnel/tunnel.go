@@ -104,6 +104,9 @@ type launch struct {
 	began    time.Time
 	life     context.Context    // done when it is told to go, or has ended
 	stop     context.CancelFunc // ends it: TERM, later KILL
+	letIn    chan struct{}      // closed when ssh says that the host has let it in
+	letInAt  time.Time          // when that was; read it after letIn
+	host     string             // to where it is connected, Meaning.Host; read it after letIn
 	answered chan struct{}      // closed by Run at the first answer
 	ended    chan struct{}      // closed when the process is reaped
 	err      error              // why it ended; read it after ended
@@ -227,6 +230,7 @@ func (t *Tunnel) launch() *launch {
 		began:    time.Now(),
 		life:     ctx,
 		stop:     stop,
+		letIn:    make(chan struct{}),
 		answered: make(chan struct{}),
 		ended:    make(chan struct{}),
 		prober:   make(chan struct{}, 1),

@@ -23,6 +23,7 @@ const never = 30 * time.Hour
 // zero value answers at once, stays, and goes as soon as it is told.
 type life struct {
 	ready     time.Duration // it answers after this long
+	letIn     time.Duration // it says that the host has let it in after this long; 0: it does not
 	lasts     time.Duration // it ends by itself after this long; 0: it does not
 	why       error         // of ending by itself
 	stopTakes time.Duration // from being told to its end
@@ -55,6 +56,7 @@ type world struct {
 	waiting  int       // clients that dial
 	waited   time.Time // when one of them was last done with it
 	dialing  int
+	tries    int
 	dialed   int // the most at a time
 	stopping bool
 }
@@ -101,6 +103,9 @@ func (w *world) ssh(ctx context.Context, l *launch) error {
 	w.lives = append(w.lives, &s)
 	w.mu.Unlock()
 
+	if s.letIn > 0 {
+		time.AfterFunc(s.letIn, func() { l.loggedIn("") })
+	}
 	var lifeTime <-chan time.Time
 	if s.lasts > 0 {
 		lifeTime = time.After(s.lasts)
@@ -131,6 +136,7 @@ func (w *world) ssh(ctx context.Context, l *launch) error {
 func (w *world) near(ctx context.Context, _, _ string) (stream, error) {
 	w.mu.Lock()
 	w.dialing++
+	w.tries++
 	w.dialed = max(w.dialed, w.dialing)
 	w.mu.Unlock()
 	defer func() { w.mu.Lock(); w.dialing--; w.mu.Unlock() }()
