@@ -1,6 +1,6 @@
 module minimail
 
-go 1.26.8
+go 1.25.0
 
 require (
 	github.com/coreos/go-systemd/v22 v22.7.0
@@ -10,8 +10,8 @@ require (
 	github.com/rs/zerolog v1.35.1
 	github.com/sevlyar/go-daemon v0.1.6
 	github.com/urfave/cli/v2 v2.27.7
-	golang.org/x/sys v0.49.0
-	golang.org/x/term v0.47.0
+	golang.org/x/sys v0.47.0
+	golang.org/x/term v0.45.0
 	pgregory.net/rapid v1.3.0
 )
 
