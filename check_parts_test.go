@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"minimail/forward"
+	"minimail/internal/testbed"
 	"minimail/tunnel/openssh"
 	"minimail/tunnel/peer"
 )
@@ -64,7 +65,7 @@ func TestWhatOthersCanWriteInAHomeIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range []string{"config", "known_hosts"} {
-		write(t, filepath.Join(ssh, f), "")
+		testbed.Write(t, filepath.Join(ssh, f), "")
 	}
 	uid := os.Getuid()
 	if faults, mend := tooOpen(home, uid); len(faults)+len(mend) > 0 {
@@ -94,7 +95,7 @@ func TestWhatOthersCanWriteInAHomeIsNamed(t *testing.T) {
 		if len(faults) != 1 || faults[0].refused != c.refused || !strings.Contains(faults[0].text, path) || !slices.Equal(mend, []string{c.mend}) {
 			t.Errorf("%s, mode %o: %v, %q, want %q", path, c.mode, faults, mend, c.mend)
 		}
-		command(t, "sh", "-c", c.mend)
+		testbed.Run(t, "sh", "-c", c.mend)
 		if faults, _ := tooOpen(home, uid); len(faults) > 0 {
 			t.Errorf("%s mends nothing: %v", c.mend, faults)
 		}
@@ -102,8 +103,8 @@ func TestWhatOthersCanWriteInAHomeIsNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	needRoot(t)
-	giveTo(t, ssh, intruder)
+	testbed.NeedRoot(t)
+	testbed.GiveTo(t, ssh, testbed.Intruder)
 	if faults, mend := tooOpen(home, uid); len(faults) != 1 || faults[0].refused || !slices.Equal(mend, []string{"sudo chown 0 " + ssh}) {
 		t.Errorf("of another user: %v, %q", faults, mend)
 	}
@@ -188,7 +189,7 @@ func listenerAt(at string) peer.Listener { return peer.Listener{At: netip.MustPa
 // where that can go wrong.
 func TestASettingIsToldWithItsValueAndWhereItComesFrom(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "settings")
-	write(t, file, "\nMINIMAIL_FORWARD='[::1]:25:1025:[::1]:25 26:1026:b:25'\nMINIMAIL_VERBOSE=true\n")
+	testbed.Write(t, file, "\nMINIMAIL_FORWARD='[::1]:25:1025:[::1]:25 26:1026:b:25'\nMINIMAIL_VERBOSE=true\n")
 	t.Setenv("MINIMAIL_HOST", "far")
 	inv, err := parse([]string{"check", "--settings", file, "-u", "me", "--idle=5", "-X", "--json"})
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"minimail/internal/testbed"
 )
 
 // TestABadValueIsOneLineThatNamesItAndWhatIsExpected runs the program: nothing
@@ -72,8 +74,8 @@ func TestABadValueIsOneLineThatNamesItAndWhatIsExpected(t *testing.T) {
 		{"--foreground=perhaps", `--foreground "perhaps": expected true or false`},
 		{"-X=perhaps", `-X "perhaps": expected true or false`},
 	} {
-		args := []string{"start", "--settings", os.DevNull, "-p", pid, "-l", log, "--host", "far", "--user", runAs}
-		cmd := exec.Command(program, append(args, strings.Split(c.args, " ")...)...)
+		args := []string{"start", "--settings", os.DevNull, "-p", pid, "-l", log, "--host", "far", "--user", testbed.RunAs}
+		cmd := exec.Command(testbed.Program, append(args, strings.Split(c.args, " ")...)...)
 		var stdout, stderr strings.Builder
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		_ = cmd.Run()
@@ -168,7 +170,7 @@ func TestSettingsOfTheEnvironmentGoToSudoAsOptions(t *testing.T) {
 
 func TestAValueIsBlamedOnWhereItComesFrom(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "settings")
-	write(t, file, "# two lines\nMINIMAIL_WAIT=0\n")
+	testbed.Write(t, file, "# two lines\nMINIMAIL_WAIT=0\n")
 	t.Setenv("MINIMAIL_IDLE", "-1")
 	for _, c := range []struct {
 		args []string
@@ -202,7 +204,7 @@ func TestASettingOnOrOffMustBeOneOrTheOther(t *testing.T) {
 // TestHelpFitsATerminal: 80 columns, 40 lines, and every option is in it, and
 // examples that the program understands.
 func TestHelpFitsATerminal(t *testing.T) {
-	cmd := exec.Command(program, "-h")
+	cmd := exec.Command(testbed.Program, "-h")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"minimail/internal/testbed"
 )
 
 // logged is what newLogger writes when f logs.
@@ -25,7 +27,7 @@ func logged(t *testing.T, s settings) string {
 	log := newLogger(s, f)
 	log.Debug().Msg("a detail")
 	log.Info().Str("host", "far").Int("n", 5).Msg("an event")
-	return read(t, path)
+	return testbed.Read(t, path)
 }
 
 func TestALogLineHasATimeWithMilliseconds(t *testing.T) {
@@ -57,13 +59,13 @@ func TestOnlyAVerboseLogHasDetails(t *testing.T) {
 }
 
 func TestALogThatRootMakesIsGivenToTheUser(t *testing.T) {
-	needRoot(t)
-	who, err := user.Lookup(runAs)
+	testbed.NeedRoot(t)
+	who, err := user.Lookup(testbed.RunAs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "log")
-	write(t, path, "")
+	testbed.Write(t, path, "")
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +74,7 @@ func TestALogThatRootMakesIsGivenToTheUser(t *testing.T) {
 	if err := handOver(f, who); err != nil {
 		t.Fatal(err)
 	}
-	if got := ownerOf(t, path); got != uidOf(t, runAs) {
+	if got := ownerOf(t, path); got != testbed.UidOf(t, testbed.RunAs) {
 		t.Errorf("it belongs to %d", got)
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
@@ -121,11 +123,11 @@ func TestOnlyATerminalGetsColours(t *testing.T) {
 }
 
 // TestColoursAreForTerminalsThatWantThem runs the program on one (script(1)).
-// The log's colours are in testdata/script/foreground.txtar.
+// The log's colours are in internal/system/testdata/script/foreground.txtar.
 func TestColoursAreForTerminalsThatWantThem(t *testing.T) {
 	t.Parallel()
-	needProgram(t, "script")
-	check := " check --settings /dev/null --host far --ssh /nowhere/ssh --user " + runAs
+	testbed.NeedProgram(t, "script")
+	check := " check --settings /dev/null --host far --ssh /nowhere/ssh --user " + testbed.RunAs
 	for _, c := range []struct {
 		env, words string
 		want       bool
@@ -138,7 +140,7 @@ func TestColoursAreForTerminalsThatWantThem(t *testing.T) {
 		{"TERM=xterm", " strat", false},
 		{"TERM=xterm", " status --pid-file /nowhere/pid", false},
 	} {
-		cmd := exec.Command("script", "-qc", program+c.words, "/dev/null")
+		cmd := exec.Command("script", "-qc", testbed.Program+c.words, "/dev/null")
 		cmd.Env = append(os.Environ(), c.env)
 		out, err := cmd.Output()
 		if err != nil || len(out) == 0 {

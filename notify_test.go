@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"minimail/internal/testbed"
 )
 
 func watching(t *testing.T) *startWatch {
@@ -62,7 +64,7 @@ func TestStartDoesWithoutATMPDIRThatIsOfNoUse(t *testing.T) {
 			continue
 		}
 		w.close()
-		if exists(w.dir) {
+		if testbed.Exists(w.dir) {
 			t.Errorf("left behind: %s", w.dir)
 		}
 	}

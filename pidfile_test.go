@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"minimail/internal/testbed"
 )
 
 func lockedPidFile(t *testing.T) (*pidFile, string) {
@@ -25,7 +27,7 @@ func lockedPidFile(t *testing.T) (*pidFile, string) {
 
 func TestAPidFileIsHeldUntilItIsReleased(t *testing.T) {
 	p, path := lockedPidFile(t)
-	if got := read(t, path); got != strconv.Itoa(os.Getpid()) {
+	if got := testbed.Read(t, path); got != strconv.Itoa(os.Getpid()) {
 		t.Errorf("in it is %q, want our pid", got)
 	}
 	if exists, pid, running, err := held(path); !exists || pid != os.Getpid() || !running || err != nil {
@@ -48,7 +50,7 @@ func TestAPidFileIsHeldUntilItIsReleased(t *testing.T) {
 
 func TestWhoeverLooksAtAPidFileDoesNotKeepOthersFromTakingIt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
-	write(t, path, "4194303")
+	testbed.Write(t, path, "4194303")
 	done := make(chan struct{})
 	looked := make(chan struct{})
 	go func() {
@@ -87,7 +89,7 @@ func TestTheNumberInAPidFileIsNoSignOfLife(t *testing.T) {
 		strconv.Itoa(os.Getppid()) + "": os.Getppid(),
 	} {
 		path := filepath.Join(t.TempDir(), "pid")
-		write(t, path, text)
+		testbed.Write(t, path, text)
 		exists, pid, running, err := held(path)
 		if !exists || running || err != nil || pid != want {
 			t.Errorf("%q: %v, %d, %v, %v, want pid %d", text, exists, pid, running, err, want)
@@ -97,7 +99,7 @@ func TestTheNumberInAPidFileIsNoSignOfLife(t *testing.T) {
 			t.Errorf("%q blocks: %v", text, err)
 			continue
 		}
-		if got := read(t, path); got != strconv.Itoa(os.Getpid()) {
+		if got := testbed.Read(t, path); got != strconv.Itoa(os.Getpid()) {
 			t.Errorf("after %q it has %q", text, got)
 		}
 		p.release()
@@ -111,7 +113,7 @@ func TestALockBySomebodyElseIsRespectedAndHeNotSignalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = sleep.Process.Kill(); _ = sleep.Wait() })
-	write(t, path, strconv.Itoa(sleep.Process.Pid))
+	testbed.Write(t, path, strconv.Itoa(sleep.Process.Pid))
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +143,7 @@ func TestAStalePidFileIsRemovedAndAMissingOneNotMade(t *testing.T) {
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("there is one: %v", err)
 	}
-	write(t, path, "4194303")
+	testbed.Write(t, path, "4194303")
 	removeStale(path)
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("it is still there: %v", err)
@@ -151,12 +153,12 @@ func TestAStalePidFileIsRemovedAndAMissingOneNotMade(t *testing.T) {
 func TestAFileThatIsNoPidFileIsNeitherWrittenNorRemoved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "diary")
 	diary := strings.Repeat("Today the power has failed.\n", 10)
-	write(t, path, diary)
+	testbed.Write(t, path, diary)
 	if _, err := lockPidFile(path); err == nil || !strings.Contains(err.Error(), path+" is no pid file") {
 		t.Errorf("it is taken: %v", err)
 	}
 	removeStale(path)
-	if got := read(t, path); got != diary {
+	if got := testbed.Read(t, path); got != diary {
 		t.Errorf("in it is %q", got)
 	}
 }
@@ -171,7 +173,7 @@ func TestReleaseLeavesTheFileOfASuccessorAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.release()
-	if got := read(t, path); got != strconv.Itoa(os.Getpid()) {
+	if got := testbed.Read(t, path); got != strconv.Itoa(os.Getpid()) {
 		t.Errorf("in the successor's file is %q", got)
 	}
 	if _, _, running, _ := held(path); !running {

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"minimail/forward"
+	"minimail/internal/testbed"
 )
 
 // settingsFor is what the program makes of a command line. It may change the
@@ -100,12 +101,12 @@ func TestAnOptionBeatsTheEnvironmentBeatsTheFileBeatsTheDefault(t *testing.T) {
 				option = append(option, c.byOption)
 			}
 			for places := range 8 {
-				write(t, file, "")
+				testbed.Write(t, file, "")
 				want := c.def
 				t.Setenv(c.env, "")
 				args := []string{"status", "--settings", file}
 				if places&1 != 0 {
-					write(t, file, c.env+`="`+c.byFile+"\"\n")
+					testbed.Write(t, file, c.env+`="`+c.byFile+"\"\n")
 					want = c.file1
 				}
 				if places&2 != 0 {
@@ -127,7 +128,7 @@ func TestAnOptionBeatsTheEnvironmentBeatsTheFileBeatsTheDefault(t *testing.T) {
 
 func TestMinimailsUserBeatsSudosInTheSamePlace(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "settings")
-	write(t, file, "SUDO_USER=sudo\nMINIMAIL_USER=own\n")
+	testbed.Write(t, file, "SUDO_USER=sudo\nMINIMAIL_USER=own\n")
 	if got := settingsOf(t, "status", "--settings", file).user; got != "own" {
 		t.Errorf("user %q", got)
 	}

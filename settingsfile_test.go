@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"minimail/internal/testbed"
 )
 
 func TestASettingsFileIsReadLikeAShellWould(t *testing.T) {
@@ -75,7 +77,7 @@ func TestOnlyTheDefaultSettingsFileMayBeMissing(t *testing.T) {
 
 func TestTheEnvironmentBeatsTheSettingsFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "settings")
-	write(t, file, "MINIMAIL_HOST=file\nMINIMAIL_IDLE=1\nMINIMAIL_WAIT=2\nHOME=/elsewhere\n")
+	testbed.Write(t, file, "MINIMAIL_HOST=file\nMINIMAIL_IDLE=1\nMINIMAIL_WAIT=2\nHOME=/elsewhere\n")
 	t.Setenv("MINIMAIL_HOST", "environment")
 	t.Setenv("MINIMAIL_IDLE", "")
 	t.Setenv("MINIMAIL_WAIT", "")

@@ -1,0 +1,239 @@
+package system
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"minimail/internal/testbed"
+)
+
+func TestCheckNamesAMissingKey(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	if err := os.Rename(h.Path("key"), h.Path("away")); err != nil {
+		t.Fatal(err)
+	}
+	c := checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "key", "no key: ssh looks for "+q(h.Path("key")), q("sudo -H -u "+testbed.RunAs+" ssh-keygen -t ed25519 -N '' -f "+h.Path("key")))
+	c.says(t, "FAIL", "login", `Permission denied \(publickey\).*: the host does not accept the key`, "ssh-copy-id ")
+	if err := os.Rename(h.Path("away"), h.Path("key")); err != nil {
+		t.Fatal(err)
+	}
+	checkOf(t, m).isWell(t)
+}
+
+func TestCheckNamesAKeyWithAPassphrase(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	testbed.Run(t, "ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", h.Path("key"))
+	testbed.GiveTo(t, h.Path("key"), testbed.RunAs)
+	c := checkOf(t, m)
+	c.exits(t, 2)
+	mend := "ssh-keygen -p -N '' -f " + h.Path("key")
+	c.says(t, "WARN", "key", q(h.Path("key"))+" has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail", q(mend))
+	c.says(t, "FAIL", "login", `Permission denied.*: ssh had no key that it could use, see key above`, q(mend))
+	testbed.Run(t, "sh", "-c", mend+" -q -P secret")
+	testbed.GiveTo(t, h.Path("key"), testbed.RunAs)
+	checkOf(t, m).isWell(t)
+}
+
+// TestCheckWarnsOfAKeyThatOnlyAnAgentHas: it works now, and will not at boot.
+func TestCheckWarnsOfAKeyThatOnlyAnAgentHas(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	dir := testbed.PublicDir(t)
+	testbed.GiveTo(t, dir, testbed.RunAs)
+	socket := filepath.Join(dir, "agent")
+	agent := exec.Command("ssh-agent", "-D", "-a", socket)
+	asNobody(t, "/")(agent)
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = agent.Process.Kill(); _ = agent.Wait() })
+	testbed.Eventually(t, "the agent listens", func() bool { return testbed.Exists(socket) })
+	add := exec.Command("ssh-add", "-q", h.Path("key"))
+	asNobody(t, "/", "SSH_AUTH_SOCK="+socket)(add)
+	if out, err := add.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	withAgent := func(cmd *exec.Cmd) { cmd.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket) }
+
+	testbed.Run(t, "ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", h.Path("key"))
+	testbed.GiveTo(t, h.Path("key"), testbed.RunAs)
+	c := runCheck(t, withAgent, m.Cmd.Args[1:]...)
+	c.exits(t, 1)
+	c.says(t, "WARN", "key", "has a passphrase: under sudo and at boot .* logins will fail .your agent may have it now", "ssh-keygen -p")
+	c.says(t, "OK", "login", "", "")
+
+	if err := os.Remove(h.Path("key")); err != nil {
+		t.Fatal(err)
+	}
+	c = runCheck(t, withAgent, m.Cmd.Args[1:]...)
+	c.exits(t, 1)
+	c.says(t, "WARN", "key", `only your agent has keys \(1\): there is none under sudo and at boot`, "ssh-keygen -t ed25519")
+	c.says(t, "OK", "login", "", "")
+}
+
+func TestCheckNamesAKeyThatSSHWillNotUse(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	for _, k := range []struct{ spoil, text, mend string }{
+		{"chmod 644 " + h.Path("key"), `can be read by others \(mode 0644\)`, "chmod 600 " + h.Path("key")},
+		{"chown 0 " + h.Path("key"), "cannot be read by " + testbed.RunAs, "sudo chown " + testbed.RunAs + " " + h.Path("key")},
+	} {
+		testbed.Run(t, "sh", "-c", k.spoil)
+		c := checkOf(t, m)
+		c.exits(t, 2)
+		c.says(t, "FAIL", "key", k.text, q(k.mend))
+		testbed.Run(t, "sh", "-c", strings.TrimPrefix(k.mend, "sudo "))
+		checkOf(t, m).isWell(t)
+	}
+}
+
+// TestCheckNamesAWrongHost: the name is one that no name server is asked for.
+func TestCheckNamesAWrongHost(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	name := strings.Repeat("x", 70) + ".invalid"
+	good := testbed.Read(t, m.Config)
+	testbed.Write(t, m.Config, strings.Replace(good, "HostName 127.0.0.1", "HostName "+name, 1))
+	c := checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "login", "Could not resolve hostname "+name+".*: there is no host of that name", "getent hosts "+name)
+	testbed.Write(t, m.Config, good)
+	checkOf(t, m).isWell(t)
+
+	h.Stop()
+	c = checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "login", "Connection refused: no sshd listens there", "--ssh-option Port=N .now "+strconv.Itoa(h.Port))
+	h.Start(t)
+	checkOf(t, m).isWell(t)
+}
+
+func TestCheckNamesAHostKeyThatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	name := fmt.Sprintf("[127.0.0.1]:%d", h.Port)
+	testbed.Write(t, h.Path("known_hosts"), "")
+	c := checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "host key", q("the key of "+name+" is not known: it is not in "+h.Path("known_hosts")),
+		q("sudo -H -u "+testbed.RunAs+" ssh -o StrictHostKeyChecking=ask -F "+m.Config+" -- far"))
+	h.Trust(t, "otherkey.pub")
+	c = checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "host key", q("the key of "+name+" is not the one in "+h.Path("known_hosts")),
+		q("ssh-keygen -R '"+name+"' -f "+h.Path("known_hosts")))
+	h.Trust(t, "hostkey.pub")
+	checkOf(t, m).isWell(t)
+}
+
+func TestCheckNamesAUserWhoIsMissing(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	c := checkOf(t, m, "--user", "no-such-user")
+	c.exits(t, 2)
+	c.says(t, "FAIL", "user", `there is no user "no-such-user"`, "--user NAME")
+	c = checkOf(t, m, "--user", "")
+	c.exits(t, 2)
+	c.says(t, "FAIL", "user", "root has to become somebody else", "SUDO_USER=NAME in /etc/default/minimail")
+	if h.Log.Has("Accepted") {
+		t.Error("somebody has logged in")
+	}
+	checkOf(t, m).isWell(t)
+}
+
+func TestCheckNamesAHomeThatIsTooOpen(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	home := testbed.PublicDir(t)
+	ssh := filepath.Join(home, ".ssh")
+	if err := os.Mkdir(ssh, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	testbed.GiveTo(t, home, testbed.RunAs)
+	testbed.GiveTo(t, ssh, testbed.RunAs)
+	run := func() checked { t.Helper(); return runCheck(t, asNobody(t, home), m.Cmd.Args[1:]...) }
+	run().isWell(t)
+	if err := os.Chmod(ssh, 0o770); err != nil {
+		t.Fatal(err)
+	}
+	c := run()
+	c.exits(t, 1)
+	c.says(t, "WARN", "~/.ssh", q("others can write to "+ssh+" (mode 0770)"), q("chmod 700 "+ssh))
+	testbed.Run(t, "sh", "-c", "chmod 700 "+ssh)
+	run().isWell(t)
+}
+
+// TestCheckExplainsABan: that is how one looks from here.
+func TestCheckExplainsABan(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	h.Stop()
+	knocks := make(chan bool, 100)
+	l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", h.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			knocks <- true
+			c.Close()
+		}
+	}()
+	c := checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "login", `kex_exchange_identification: .*: the connection was closed before the banner; .*fail2ban, PerSourcePenalties.*MaxStartups`, "fail2ban-client")
+	if n := len(knocks); n != 1 {
+		t.Errorf("%d knocks at a host that may ban us for them", n)
+	}
+	l.Close()
+	h.Start(t)
+	checkOf(t, m).isWell(t)
+}
+
+func TestCheckNamesAnSSHThatIsMissingOrDoesNotLikeItsSettings(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	c := checkOf(t, m, "--ssh", "no-such-ssh")
+	c.exits(t, 2)
+	c.says(t, "FAIL", "ssh", "cannot run ssh: .*no-such-ssh", "sudo apt install openssh-client")
+	c.says(t, "FAIL", "login", "not tried", "mend what fails above")
+
+	c = checkOf(t, m, "--ssh-option", "NoSuchOption=yes")
+	c.exits(t, 2)
+	c.says(t, "FAIL", "ssh -G", "(?i)nosuchoption", "--ssh-option")
+	c.says(t, "FAIL", "login", "not tried", "mend what fails above")
+
+	// A stand-in, as a test has no say in where ssh finds ~/.ssh/config.
+	fake := filepath.Join(testbed.PublicDir(t), "ssh")
+	testbed.Write(t, fake, "#!/bin/sh\n[ \"$1\" = -V ] && { echo OpenSSH_9.2p1 >&2; exit; }\necho 'Bad owner or permissions on /home/me/.ssh/config' >&2\nexit 255\n")
+	if err := os.Chmod(fake, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c = checkOf(t, m, "--ssh", fake)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "ssh -G", "Bad owner or permissions on /home/me/.ssh/config", "sudo chown "+testbed.RunAs+" /home/me/.ssh/config && chmod 600 /home/me/.ssh/config")
+}

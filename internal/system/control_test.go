@@ -1,0 +1,89 @@
+package system
+
+import (
+	"encoding/json"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"minimail/internal/testbed"
+)
+
+// status runs the word, and checks its exit status, which must be 0.
+func statusOf(t *testing.T, m *testbed.Minimail, as ...string) string {
+	t.Helper()
+	argv := append(as, testbed.Program, "status", "--settings", "/dev/null", "-p", m.Pid)
+	return testbed.Run(t, argv[0], argv[1:]...)
+}
+
+func wants(t *testing.T, what, got string, res ...string) {
+	t.Helper()
+	for _, re := range res {
+		if !regexp.MustCompile("(?m)" + re).MatchString(got) {
+			t.Errorf("%s: no match for %q in:\n%s", what, re, got)
+		}
+	}
+}
+
+func TestStatusTellsHowItIs(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--idle", "30", "--wait", "2s")
+	wants(t, "at first", statusOf(t, m), `^Running:     yes$`, `^Since:       .* \(\d+s\)$`, `^User:        nobody$`,
+		`^Listening:   127\.0\.0\.1:\d+, \[::1\]:\d+$`, `^Tunnel:      down, to far$`, `^Clients:     0 now, 0 waiting; 0 served, 0 refused$`)
+	m.Greets(t)
+	m.Log.Wait(t, "countdown started")
+	wants(t, "after a client", statusOf(t, m), `^Tunnel:      up, to far, ssh pid \d+ for \d+s, closes in \d+s$`,
+		`^Clients:     0 now, 0 waiting; 1 served, 0 refused$`, `^Bytes:       0 up, 20 down$`)
+	h.Stop()
+	m.Refuses(t, "Connection refused")
+	wants(t, "after a failure", statusOf(t, m), `^Tunnel:      backing off, to far, for another \d+s: .*Connection refused$`,
+		`1 refused$`, `^Last error:  \d+s ago: `)
+	var answer struct {
+		Running bool
+		Report  struct {
+			Host    string
+			Clients struct{ Served int }
+			Tunnel  struct{ State string }
+		}
+	}
+	if err := json.Unmarshal([]byte(testbed.Run(t, testbed.Program, "status", "--json", "--settings", "/dev/null", "-p", m.Pid)), &answer); err != nil {
+		t.Error(err)
+	}
+	if !answer.Running || answer.Report.Host != "far" || answer.Report.Clients.Served != 1 || answer.Report.Tunnel.State != "backing off" {
+		t.Errorf("in JSON: %+v", answer)
+	}
+	wants(t, "as the user", statusOf(t, m, "setpriv", "--reuid="+testbed.RunAs, "--regid=nogroup", "--clear-groups"), `^Tunnel: `)
+	wants(t, "as somebody else", statusOf(t, m, "setpriv", "--reuid="+testbed.Intruder, "--regid=nogroup", "--clear-groups"),
+		`^Running:     yes$`, `^More:        ask as root`)
+}
+
+func TestStatusOfOneThatHangs(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Minimail(t, testbed.MailServer(t, nil))
+	_ = m.Cmd.Process.Signal(syscall.SIGSTOP)
+	wants(t, "stopped", statusOf(t, m), `^Running:     yes$`, `^More:        not to be had: it has not answered within 2s$`)
+	_ = m.Cmd.Process.Signal(syscall.SIGCONT)
+	m.Greets(t)
+}
+
+func TestTheControlSocketGoesWithItsOwner(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Minimail(t, testbed.MailServer(t, nil))
+	socket := strings.TrimSuffix(m.Pid, ".pid") + ".sock"
+	if !testbed.Exists(socket) {
+		t.Fatal("there is none")
+	}
+	m.End(t, syscall.SIGKILL)
+	m.Cmd = exec.Command(m.Cmd.Path, m.Cmd.Args[1:]...)
+	m.Start(t) // is not in the way of the next one
+	wants(t, "the next one", statusOf(t, m), `^Tunnel: `)
+	testbed.Run(t, testbed.Program, "stop", "--settings", "/dev/null", "-p", m.Pid)
+	if testbed.Exists(socket) {
+		t.Error("it is still there")
+	}
+}

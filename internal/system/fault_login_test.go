@@ -1,0 +1,254 @@
+package system
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"minimail/internal/testbed"
+)
+
+// The faults that keep ssh from logging in. docs/FAULTS.md is their table.
+
+// rejected is a fault that a person has to mend: clients are refused at once,
+// and after a HUP the next one is served.
+func rejected(t *testing.T, m *testbed.Minimail, why string, mend func()) {
+	t.Helper()
+	m.Refuses(t, why+`.*; next try in \d+ s$`)
+	m.Refuses(t, why) // without another launch
+	if n := m.Log.Count("launched ssh"); n != 1 {
+		t.Errorf("ssh was launched %d times, want once", n)
+	}
+	m.Log.Wait(t, `the tunnel has ended by itself; once that is mended.*back_off=1m.*why=.*`+why)
+	mend()
+	_ = m.Cmd.Process.Signal(syscall.SIGHUP)
+	m.Log.Wait(t, "back-off forgotten")
+	m.Greets(t)
+}
+
+// failed is a fault that may pass by itself: clients are told when their
+// patience ends, and the first one after that is served.
+func failed(t *testing.T, m *testbed.Minimail, why string, mend func()) {
+	t.Helper()
+	m.Refuses(t, why)
+	m.Log.Wait(t, `the tunnel has ended by itself.*back_off=1\.?\d*s.*why=.*`+why)
+	mend()
+	m.Serves(t)
+}
+
+func TestFault01WrongKey(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	h.Configure(t, "IdentityFile "+h.Path("otherkey"))
+	testbed.Write(t, h.Path("key"), "") // of no use
+	m := h.Minimail(t, testbed.MailServer(t, nil))
+	rejected(t, m, `Permission denied \(publickey\)`, func() {
+		h.Configure(t, "IdentityFile "+h.Path("otherkey"))
+		testbed.Write(t, h.Path("key.pub"), testbed.Read(t, h.Path("otherkey.pub")))
+	})
+}
+
+func TestFault02UnknownHostKey(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	testbed.Write(t, h.Path("known_hosts"), "")
+	m := h.Minimail(t, testbed.MailServer(t, nil))
+	rejected(t, m, "Host key verification failed", func() { h.Trust(t, "hostkey.pub") })
+}
+
+func TestFault03ChangedHostKey(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	h.Trust(t, "otherkey.pub")
+	m := h.Minimail(t, testbed.MailServer(t, nil))
+	rejected(t, m, "Host key verification failed", func() { h.Trust(t, "hostkey.pub") })
+	m.Log.Wait(t, "REMOTE HOST IDENTIFICATION HAS CHANGED")
+}
+
+func TestFault04HostNameDoesNotResolve(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	h.Configure(t, "HostName no-such-host.invalid")
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "3s")
+	failed(t, m, "Could not resolve hostname no-such-host.invalid", func() { h.Configure(t) })
+}
+
+func TestFault05ConnectionRefused(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	h.Stop()
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "3s")
+	failed(t, m, "Connection refused", func() { h.Start(t) })
+}
+
+func TestFault06NoAnswer(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	h.Configure(t, "Port "+strconv.Itoa(blackHole(t)))
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "3s", "--ssh-option", "ConnectTimeout=1")
+	failed(t, m, "Connection timed out", func() { h.Configure(t) })
+}
+
+// blackHole is a loopback port that does not answer: its queue is full.
+func blackHole(t *testing.T) int {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.CloseOnExec(fd)
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := name.(*syscall.SockaddrInet4).Port
+	c, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return port
+}
+
+func TestFault07BannerNeverComes(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	silent := testbed.Listen(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1<<16)); <-t.Context().Done() })
+	_, port, _ := net.SplitHostPort(silent)
+	h.Configure(t, "Port "+port)
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "3s", "--ssh-option", "ConnectTimeout=1")
+	failed(t, m, "timed out", func() { h.Configure(t) })
+}
+
+func TestFault08SSHIsNotInstalled(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	ssh := filepath.Join(testbed.PublicDir(t), "ssh")
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "3s", "--ssh", ssh)
+	m.Log.Wait(t, "cannot run ssh")
+	failed(t, m, "cannot run "+ssh+".*no such file", func() {
+		if err := os.Symlink("/usr/bin/ssh", ssh); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestFault09BadSSHOption(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	far := testbed.MailServer(t, nil)
+	m := h.Minimail(t, far, "--wait", "1s", "--ssh-option", "NoSuch=thing")
+	m.Refuses(t, "Bad configuration option: nosuch")
+	m.End(t, syscall.SIGTERM)
+	h.Minimail(t, far).Greets(t)
+}
+
+func TestFault33HostileConfig(t *testing.T) {
+	t.Parallel()
+	for name, lines := range map[string][]string{
+		"control master":             {"ControlMaster auto", "ControlPath %DIR%/master", "ControlPersist yes"},
+		"fork after authentication":  {"ForkAfterAuthentication yes"},
+		"gateway ports":              {"GatewayPorts yes"},
+		"request tty":                {"RequestTTY force"},
+		"remote command":             {"RemoteCommand echo hello"},
+		"local command":              {"PermitLocalCommand yes", "LocalCommand touch %DIR%/was-here"},
+		"exit on forward failure":    {"ExitOnForwardFailure yes", "LocalForward %TAKEN% localhost:25"},
+		"no exit on forward failure": {"ExitOnForwardFailure no"},
+		"quiet":                      {"LogLevel QUIET"},
+		"a forward of the same port": {"LocalForward 127.0.0.1:%NEAR% localhost:9"},
+		"the same forward":           {"LocalForward %NEAR% %FAR%"},
+		"a remote forward":           {"RemoteForward %TAKEN% localhost:25"},
+		"unknown options ignored":    {"IgnoreUnknown UseKeychain,Foo", "UseKeychain yes", "Foo bar"},
+		"a session type":             {"SessionType default", "StdinNull no"},
+		"compression and no batch":   {"Compression yes", "BatchMode no", "ConnectionAttempts 3", "VisualHostKey yes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := testbed.NewHost(t)
+			if err := os.Chmod(h.Dir, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			taken := testbed.Listen(t, testbed.Echo)
+			far := testbed.MailServer(t, nil)
+			m := h.Prepare(t, far)
+			_, takenPort, _ := net.SplitHostPort(taken)
+			h.Configure(t, testbed.Expand(lines, "%DIR%", h.Dir, "%TAKEN%", takenPort, "%NEAR%", strconv.Itoa(m.Near), "%FAR%", far)...)
+			m.Start(t)
+			m.Greets(t)
+			m.Down(t)
+			if testbed.Exists(h.Path("was-here")) || testbed.Exists(h.Path("master")) {
+				t.Error("a local command ran, or a master was made")
+			}
+			h.Configure(t, testbed.Expand(lines, "%DIR%", h.Dir, "%TAKEN%", takenPort, "%NEAR%", strconv.Itoa(m.Near), "%FAR%", far)...)
+			c := m.Dial(t) // stay, to look at the near end
+			defer c.Close()
+			m.TheSSH(t)
+			m.Log.Wait(t, "(?s)the tunnel answers.*the tunnel answers")
+			if addr := testbed.WildcardListener(t, m.Near); addr != "" {
+				t.Errorf("the near end is open to the network: %s", addr)
+			}
+		})
+	}
+}
+
+func TestFault33LiveMaster(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	if err := os.Chmod(h.Dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	h.Configure(t, "ControlMaster auto", "ControlPath "+h.Path("master"), "ControlPersist yes")
+	testbed.Run(t, "setpriv", "--reuid="+testbed.RunAs, "--regid=nogroup", "--clear-groups",
+		"ssh", "-N", "-f", "-F", h.Path("ssh_config"), "far")
+	t.Cleanup(func() {
+		testbed.Run(t, "setpriv", "--reuid="+testbed.RunAs, "--regid=nogroup", "--clear-groups",
+			"ssh", "-F", h.Path("ssh_config"), "-O", "exit", "far")
+	})
+	m := h.Minimail(t, testbed.MailServer(t, nil))
+	m.Greets(t)
+	if n := m.Log.Count("Authenticated to"); n != 1 {
+		t.Errorf("%d logins of its own, want 1", n)
+	}
+}
+
+func TestFault34ProxyJumpAndProxyCommand(t *testing.T) {
+	t.Parallel()
+	for name, lines := range map[string][]string{
+		"jump":           {"ProxyJump jump"},
+		"command":        {"ProxyCommand nc 127.0.0.1 %PORT%"},
+		"stubborn child": {"ProxyCommand sh -c 'trap \"\" TERM HUP; nc 127.0.0.1 %PORT%; sleep 1000'"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := testbed.NewHost(t)
+			lines := testbed.Expand(lines, "%DIR%", h.Dir, "%PORT%", strconv.Itoa(h.Port))
+			h.Configure(t, lines...)
+			f := testbed.Read(t, h.Path("ssh_config"))
+			testbed.Write(t, h.Path("ssh_config"), f+fmt.Sprintf(
+				"Host jump\nHostName 127.0.0.1\nPort %d\nUser %s\nIdentityFile %s\nUserKnownHostsFile %s\n",
+				h.Port, testbed.LoginAs, h.Path("key"), h.Path("known_hosts")))
+			m := h.Minimail(t, testbed.MailServer(t, nil))
+			c := m.Dial(t)
+			if got := testbed.ReadLine(t, bufio.NewReader(c)); !strings.HasPrefix(got, "220 ") {
+				t.Fatalf("greeting %q, want the far server's 220", got)
+			}
+			ssh := m.TheSSH(t)
+			c.Close()
+			m.Down(t)
+			testbed.Eventually(t, "no helper of ssh is left", func() bool { return len(testbed.Session(ssh)) == 0 })
+		})
+	}
+}

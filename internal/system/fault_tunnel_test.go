@@ -1,0 +1,275 @@
+package system
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"minimail/internal/testbed"
+)
+
+// The faults of a tunnel that is up, or at its ends. docs/FAULTS.md is their
+// table.
+
+func TestFault10FarPortIsClosed(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	far := fmt.Sprintf("127.0.0.1:%d", testbed.FreePort(t))
+	m := h.Minimail(t, far, "--wait", "2500ms")
+	m.Refuses(t, "open failed: connect failed: Connection refused")
+	if n := m.Log.Count(`ssh="channel \d+: open failed`); n < 2 || n > 4 {
+		t.Errorf("the far port was tried %d times in 2.5 s, want about once a second", n)
+	}
+	l, err := net.Listen("tcp4", far)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			go testbed.SpeakSMTP(c, nil)
+		}
+	}()
+	m.Greets(t)
+}
+
+func TestFault11ForwardingIsForbidden(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t, "AllowTcpForwarding no")
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "1s")
+	m.Refuses(t, "administratively prohibited")
+	m.Down(t)
+	testbed.Write(t, h.Path("sshd_config"), strings.Replace(testbed.Read(t, h.Path("sshd_config")), "AllowTcpForwarding no", "", 1))
+	h.Stop()
+	h.Start(t)
+	m.Serves(t)
+}
+
+func TestFault12FarServerSaysNothing(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	var dumb atomic.Bool
+	dumb.Store(true)
+	far := testbed.Listen(t, func(c net.Conn) {
+		if dumb.Load() {
+			_, _ = io.Copy(io.Discard, c)
+			return
+		}
+		testbed.SpeakSMTP(c, nil)
+	})
+	m := h.Minimail(t, far, "--wait", "1s")
+	m.Refuses(t, "the mail server says nothing")
+	dumb.Store(false)
+	m.Greets(t)
+}
+
+func TestFault13FarServerIsSlow(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	far := testbed.Listen(t, func(c net.Conn) {
+		select {
+		case <-time.After(35 * time.Second):
+			testbed.SpeakSMTP(c, nil)
+		case <-t.Context().Done():
+		}
+	})
+	h.Minimail(t, far, "--wait", "60").Greets(t)
+}
+
+func TestFault16SSHIsKilledWhileClientsWait(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	h.Configure(t, h.Slowly())
+	m := h.Minimail(t, testbed.MailServer(t, nil))
+	var clients []net.Conn
+	for range 3 {
+		clients = append(clients, m.Dial(t))
+	}
+	_ = syscall.Kill(m.TheSSH(t), syscall.SIGKILL)
+	for _, c := range clients {
+		if got := testbed.ReadLine(t, bufio.NewReader(c)); !strings.HasPrefix(got, "220 ") {
+			t.Errorf("a client got %q, want to be served by the next tunnel", got)
+		}
+	}
+	m.Log.Wait(t, "ended by itself.*signal: killed")
+}
+
+func TestFault17SSHIsKilledInMidSession(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, reply, want, end string }{
+		{"between replies", "250 done\r\n", "421 ", "tunnel lost"},
+		{"in the middle of a reply", "250-one\r\n", "", "tunnel lost"},
+		{"in the middle of a line", "250 do", "", "tunnel lost"},
+		{"after good-bye", "221 bye\r\n", "", "server closed"},
+		{"within TLS", "\x17\x03\x03\x00\x02\n\n", "", "tunnel lost"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := testbed.NewHost(t)
+			far := testbed.Listen(t, func(s net.Conn) {
+				_, _ = io.WriteString(s, "220 far\r\n"+c.reply)
+				_, _ = io.Copy(io.Discard, s)
+			})
+			m := h.Minimail(t, far)
+			client := m.Dial(t)
+			said := make([]byte, len("220 far\r\n"+c.reply))
+			if _, err := io.ReadFull(client, said); err != nil {
+				t.Fatal(err)
+			}
+			_ = syscall.Kill(m.TheSSH(t), syscall.SIGKILL)
+			rest, err := io.ReadAll(client)
+			if err != nil || !strings.HasPrefix(string(rest), c.want) || (c.want == "") != (len(rest) == 0) {
+				t.Errorf("then the client got %q, %v; want %q and the end", rest, err, c.want)
+			}
+			m.Log.Wait(t, `client served.*end="`+c.end+`"`)
+			m.Greets(t)
+		})
+	}
+}
+
+// A client that has no protocol in common with us must not take a lost tunnel
+// for a complete answer.
+func TestFault17SSHIsKilledInMidTransfer(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Minimail(t, testbed.Listen(t, testbed.Echo), "--protocol", "tcp")
+	c := m.Dial(t)
+	_, _ = io.WriteString(c, "half a")
+	if _, err := io.ReadFull(c, make([]byte, 6)); err != nil {
+		t.Fatal(err)
+	}
+	_ = syscall.Kill(m.TheSSH(t), syscall.SIGKILL)
+	if rest, err := io.ReadAll(c); err == nil {
+		t.Errorf("the client got %q and a clean end", rest)
+	}
+}
+
+func TestFault18SSHDIsKilled(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "6s")
+	c := m.Dial(t)
+	r := bufio.NewReader(c)
+	testbed.ReadLine(t, r)
+	h.Stop()
+	if got := testbed.ReadLine(t, r); !strings.HasPrefix(got, "421 ") || !strings.Contains(got, "lost") {
+		t.Errorf("in mid-session the client got %q, want a 421", got)
+	}
+	m.Refuses(t, "Connection refused")
+	h.Start(t)
+	m.Serves(t)
+}
+
+func TestFault19SSHDIsFrozen(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--idle", "1h")
+	m.Greets(t)
+	for _, pid := range h.Processes()[1:] { // the session; new ones can be had
+		_ = syscall.Kill(pid, syscall.SIGSTOP)
+	}
+	m.Greets(t)
+	m.Log.Wait(t, "ended by itself.*not responding")
+}
+
+func TestFault20MinimailIsKilled(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	far := testbed.MailServer(t, nil)
+	m := h.Minimail(t, far, "--idle", "1h")
+	m.Greets(t)
+	m.TheSSH(t)
+	m.End(t, syscall.SIGKILL)
+	m.NobodyLeft(t)
+	again := *m
+	again.Cmd = exec.Command(m.Cmd.Path, m.Cmd.Args[1:]...)
+	again.Start(t)
+	again.Greets(t)
+}
+
+func TestFault21MinimailIsStopped(t *testing.T) {
+	t.Parallel()
+	t.Run("with a client that waits", func(t *testing.T) {
+		t.Parallel()
+		h := testbed.NewHost(t)
+		h.Configure(t, "Port "+strconv.Itoa(blackHole(t)))
+		m := h.Minimail(t, testbed.MailServer(t, nil))
+		c := m.Dial(t)
+		m.TheSSH(t)
+		code := make(chan int)
+		go func() { code <- m.End(t, syscall.SIGTERM) }()
+		if got := testbed.ReadLine(t, bufio.NewReader(c)); !strings.HasPrefix(got, "421 ") || !strings.Contains(got, "stopping") {
+			t.Errorf("the client got %q", got)
+		}
+		c.Close()
+		if got := <-code; got != 0 {
+			t.Errorf("exit status %d", got)
+		}
+	})
+	t.Run("with a client at work", func(t *testing.T) {
+		t.Parallel()
+		h := testbed.NewHost(t)
+		m := h.Minimail(t, testbed.MailServer(t, nil))
+		c := m.Dial(t)
+		r := bufio.NewReader(c)
+		testbed.ReadLine(t, r)
+		_ = m.Cmd.Process.Signal(syscall.SIGTERM)
+		m.Log.Wait(t, "stopping")
+		_, _ = io.WriteString(c, "QUIT\r\n")
+		if got := testbed.ReadLine(t, r); !strings.HasPrefix(got, "221 ") {
+			t.Errorf("the client got %q", got)
+		}
+		if got := m.End(t, 0); got != 0 {
+			t.Errorf("exit status %d", got)
+		}
+	})
+	t.Run("with a client that does not finish", func(t *testing.T) {
+		t.Parallel()
+		h := testbed.NewHost(t)
+		m := h.Minimail(t, testbed.MailServer(t, nil), "--drain", "1s")
+		c := m.Dial(t)
+		r := bufio.NewReader(c)
+		testbed.ReadLine(t, r)
+		_ = m.Cmd.Process.Signal(syscall.SIGTERM)
+		if got := testbed.ReadLine(t, r); !strings.HasPrefix(got, "421 ") || !strings.Contains(got, "stopping") {
+			t.Errorf("the client got %q", got)
+		}
+		c.Close()
+		m.End(t, 0)
+	})
+	t.Run("twice", func(t *testing.T) {
+		t.Parallel()
+		h := testbed.NewHost(t)
+		m := h.Minimail(t, testbed.MailServer(t, nil), "--drain", "1h")
+		testbed.ReadLine(t, bufio.NewReader(m.Dial(t)))
+		_ = m.Cmd.Process.Signal(syscall.SIGTERM)
+		m.Log.Wait(t, "stopping")
+		if got := m.End(t, syscall.SIGTERM); got != 1 {
+			t.Errorf("exit status %d", got)
+		}
+		m.NobodyLeft(t)
+	})
+}
+
+// A frozen ssh is as deaf to TERM as can be.
+func TestFault22SSHIsDeafToTERM(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--idle", "1s")
+	m.Greets(t)
+	_ = syscall.Kill(m.TheSSH(t), syscall.SIGSTOP)
+	m.Log.Wait(t, "killing ssh")
+	m.Down(t)
+	m.Greets(t)
+	if m.Log.Has("ended by itself") {
+		t.Error("the end of the first tunnel was taken for a fault")
+	}
+}

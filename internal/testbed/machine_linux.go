@@ -1,0 +1,299 @@
+package testbed
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Owner is the user of the boot tests, as in the article.
+const Owner = "mschilli"
+
+// SettingsFile is where the package has it.
+const SettingsFile = "/etc/default/minimail"
+
+// A Machine is a throwaway copy of this one: an overlay over /, thrown away with
+// the test, with an empty /run, and with processes and a loopback of its own, so
+// that port 25 is free. The test itself is on it, and nobody else.
+type Machine struct {
+	Host  *Host
+	Mails chan string
+
+	Inside func(argv ...string) (out string, status int) // the container that was booted
+}
+
+// machineVariable names the machine's directory for the test that runs in it.
+const machineVariable = "TEST_MACHINE"
+
+// OnMachine runs the calling test once more, within namespaces of its own, and
+// there calls do. What happens there is this test's result.
+func OnMachine(t *testing.T, do func(t *testing.T, m *Machine)) {
+	t.Helper()
+	OnMachineWith(t, "", do)
+}
+
+// OnMachineWith adds to the environment there.
+func OnMachineWith(t *testing.T, variable string, do func(t *testing.T, m *Machine)) {
+	t.Helper()
+	NeedRoot(t)
+	for _, name := range []string{"unshare", "dpkg", "update-rc.d", "useradd"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip("needs a Debian machine: ", err)
+		}
+	}
+	if dir := os.Getenv(machineVariable); dir != "" {
+		m := newMachine(t, dir)
+		do(t, m)
+		return
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	isolate := []string{"--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"}
+	if out, err := exec.Command("unshare", append(isolate, "true")...).CombinedOutput(); err != nil {
+		t.Skipf("needs namespaces: %v: %s", err, out)
+	}
+	// The shell is the init of the new process namespace, and reaps.
+	cmd := exec.Command("unshare", append(isolate, "sh", "-c", `"$@"; exit $?`, "sh",
+		self, "-test.v", "-test.timeout", "3m", "-test.run", "^"+t.Name()+"$")...)
+	cmd.Env = append(os.Environ(), machineVariable+"="+PublicDir(t), packagesVariable+"="+Packages(t))
+	if variable != "" {
+		cmd.Env = append(cmd.Env, variable)
+	}
+	out, err := cmd.CombinedOutput()
+	switch {
+	case err != nil:
+		t.Fatalf("on the machine: %v\n%s", err, out)
+	case strings.Contains(string(out), "--- SKIP: "+t.Name()):
+		t.Skipf("on the machine:\n%s", out)
+	case !strings.Contains(string(out), "--- PASS: "+t.Name()):
+		t.Fatalf("the test has not run on the machine:\n%s", out)
+	}
+}
+
+func newMachine(t testing.TB, dir string) *Machine {
+	t.Helper()
+	changes, root := filepath.Join(dir, "changes"), filepath.Join(dir, "root")
+	mount := func(source, target, kind, data string, flags uintptr) {
+		t.Helper()
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mount(source, target, kind, flags, data); err != nil {
+			t.Skipf("needs to mount %s %s: %v", kind, data, err)
+		}
+	}
+	mount("tmpfs", changes, "tmpfs", "", 0)
+	upper, work := filepath.Join(changes, "upper"), filepath.Join(changes, "work")
+	for _, d := range []string{upper, work} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const marker = "/minimail-test-machine"
+	Write(t, upper+marker, "")
+	mount("overlay", root, "overlay", "lowerdir=/,upperdir="+upper+",workdir="+work, 0)
+	for _, d := range []string{"/proc", "/dev", "/sys"} {
+		mount(d, root+d, "", "", syscall.MS_BIND|syscall.MS_REC)
+	}
+	for _, d := range []string{os.TempDir(), changes} {
+		mount(d, root+d, "", "", syscall.MS_BIND)
+	}
+	mount("tmpfs", root+"/run", "tmpfs", "mode=755", 0)
+	moveTo(t, root)
+	if !Exists(marker) {
+		t.Fatal("this is not the throwaway machine")
+	}
+	Run(t, "ip", "link", "set", "lo", "up")
+	for _, f := range []string{"/usr/sbin/policy-rc.d", "/etc/default/minimail", "/etc/init.d/minimail", "/var/log/minimail.log"} {
+		_ = os.Remove(f) // in case this machine has one
+	}
+	if err := os.Mkdir("/run/sshd", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// invoke-rc.d asks what init says: it has booted.
+	_ = os.Remove("/sbin/runlevel")
+	Write(t, "/sbin/runlevel", "#!/bin/sh\necho N 2\n")
+	if err := os.Chmod("/sbin/runlevel", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := &Machine{Mails: make(chan string, 10)}
+	m.addUser(t)
+	return m
+}
+
+// moveTo makes root the / of all processes of the namespace; unlike chroot(2),
+// which Debian's scripts notice.
+func moveTo(t testing.TB, root string) {
+	t.Helper()
+	err := os.Chdir(root)
+	if err == nil {
+		err = syscall.PivotRoot(".", ".") // pivot_root(2): puts the old one on top
+	}
+	if err == nil {
+		err = syscall.Unmount(".", syscall.MNT_DETACH)
+	}
+	if err == nil {
+		err = os.Chdir("/")
+	}
+	if err != nil {
+		t.Fatal("moving to the throwaway machine: ", err)
+	}
+}
+
+// addUser makes the owner, who can log in to Host far of a host.
+func (m *Machine) addUser(t testing.TB) {
+	t.Helper()
+	m.Host = NewHost(t)
+	m.Run(t, 0, "useradd", "--create-home", Owner)
+	ssh := "/home/" + Owner + "/.ssh/"
+	if err := os.Mkdir(ssh, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	config := strings.ReplaceAll(Read(t, m.Host.Path("ssh_config")), m.Host.Dir+"/", "~/.ssh/")
+	Write(t, ssh+"config", config)
+	for _, f := range []string{"key", "known_hosts"} {
+		Write(t, ssh+f, Read(t, m.Host.Path(f)))
+	}
+	if err := os.Chmod(ssh+"key", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.Run(t, 0, "chown", "-R", Owner+":", ssh)
+}
+
+// Run runs a command on the machine, with as little environment as at boot, and
+// whatever NAME=value stands before it.
+func (m *Machine) Run(t testing.TB, status int, argv ...string) string {
+	t.Helper()
+	out, got := m.Try(argv...)
+	if got != status {
+		t.Fatalf("%s: status %d, want %d\n%s", strings.Join(argv, " "), got, status, out)
+	}
+	return out
+}
+
+func (m *Machine) Try(argv ...string) (string, int) {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}
+	for strings.Contains(argv[0], "=") {
+		env, argv = append(env, argv[0]), argv[1:]
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = env
+	out, _ := cmd.CombinedOutput()
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// Install installs the package, as sudo would have it done.
+func (m *Machine) Install(t testing.TB) string {
+	t.Helper()
+	deb, err := filepath.Glob(filepath.Join(Packages(t), "*_amd64.deb"))
+	if err != nil || len(deb) != 1 {
+		t.Fatalf("packages: %v, %v", deb, err)
+	}
+	return m.Run(t, 0, "SUDO_USER="+Owner, "dpkg", "--install", deb[0])
+}
+
+// SetHost edits one line of the settings; the rest is so that tests are quick,
+// and to reach the test's mail server.
+func (m *Machine) SetHost(t testing.TB, more ...string) {
+	t.Helper()
+	far := MailServer(t, func(mail string) { m.Mails <- mail })
+	s := strings.Replace(Read(t, SettingsFile), "#MINIMAIL_HOST=me@host.example.com", "MINIMAIL_HOST=far", 1)
+	more = append(more, "MINIMAIL_SSH_OPTION=\"ConnectTimeout=5\"",
+		fmt.Sprintf("MINIMAIL_FORWARD=25:1025:%s", far), "MINIMAIL_PROTOCOL=smtp", "MINIMAIL_IDLE=0", "MINIMAIL_JITTER=0", "")
+	Write(t, SettingsFile, s+strings.Join(more, "\n"))
+}
+
+// Sends sends mails to both addresses of port 25, and waits until they are
+// there.
+func (m *Machine) Sends(t testing.TB) {
+	t.Helper()
+	for _, at := range []string{"127.0.0.1:25", "[::1]:25"} {
+		if err := Send(at, "by "+at); err != nil {
+			t.Fatalf("a mail to %s: %v\n%s", at, err, m.Log())
+		}
+		select {
+		case mail := <-m.Mails:
+			if !strings.Contains(mail, "by "+at) {
+				t.Fatalf("got the mail %q, want the one to %s", mail, at)
+			}
+		case <-time.After(Patience):
+			t.Fatalf("the mail to %s has not arrived", at)
+		}
+	}
+}
+
+func (m *Machine) Log() string {
+	b, _ := os.ReadFile("/var/log/minimail.log")
+	return string(b)
+}
+
+// Pid is that of the daemon, which must run as the owner.
+func (m *Machine) Pid(t testing.TB) int {
+	t.Helper()
+	pid, err := strconv.Atoi(Read(t, "/run/minimail.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// IsOwners reads back from the kernel whose process pid is.
+func (m *Machine) IsOwners(t testing.TB, pid int) {
+	t.Helper()
+	uid := strings.TrimSpace(m.Run(t, 0, "id", "-u", Owner))
+	for _, l := range strings.Split(Run(t, "sh", "-c", fmt.Sprintf("cat /proc/%d/task/*/status", pid)), "\n") {
+		f := strings.Fields(l)
+		switch {
+		case len(f) == 0:
+		case f[0] == "Uid:" && !slices.Equal(f[1:], []string{uid, uid, uid, uid}):
+			t.Errorf("%s, want %s", l, uid)
+		case slices.Contains([]string{"CapPrm:", "CapEff:", "CapAmb:"}, f[0]) && strings.Trim(f[1], "0") != "":
+			t.Errorf("capabilities left: %s", l)
+		}
+	}
+}
+
+func (m *Machine) Daemons() []int { return CommandsWith("/usr/bin/minimail\x00start") }
+
+// Links are the machine's runlevel links, as rc2.d/S.
+func (m *Machine) Links(t testing.TB) []string {
+	t.Helper()
+	all, err := filepath.Glob("/etc/rc?.d/[SK][0-9][0-9]minimail")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range all {
+		all[i] = filepath.Base(filepath.Dir(l)) + "/" + filepath.Base(l)[:1]
+	}
+	return all
+}
+
+// OwnMachine moves the test, as ownNetwork does, to a machine of its own.
+func OwnMachine(t testing.TB) *Machine {
+	t.Helper()
+	dir := PublicDir(t)
+	t.Cleanup(func() {
+		if t.Skipped() {
+			t.Error("this has to run wherever root runs the tests")
+		}
+		_ = unix.Unmount(filepath.Join(dir, "changes"), unix.MNT_DETACH)
+	})
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	return newMachine(t, dir)
+}

@@ -1,0 +1,106 @@
+package testbed
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// ServerOf is the address of a server that another user runs.
+func ServerOf(t testing.TB, network, name string) string {
+	t.Helper()
+	NeedRoot(t)
+	uid := UidOf(t, name)
+	cmd := exec.Command(FakeProgram(t, "fake-server"), network, "127.0.0.1:0")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid), NoSetGroups: true}}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close() // that ends it
+		_ = cmd.Wait()
+	})
+	s, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Skipf("no %s here: %v", network, err)
+	}
+	return strings.TrimSpace(s)
+}
+
+// FakeProgram is a copy of this test's binary that any user may run; by its
+// name it knows what to play (roles).
+func FakeProgram(t testing.TB, name string) string {
+	t.Helper()
+	file := filepath.Join(filepath.Dir(Program), name)
+	fakes.Lock()
+	defer fakes.Unlock()
+	if _, err := os.Stat(file); err == nil {
+		return file
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+var fakes sync.Mutex
+
+const FakeGreeting = "220 far.test\r\n"
+
+func GreetAll(l net.Listener) {
+	acceptAll(l, func(c net.Conn) {
+		_, _ = io.WriteString(c, FakeGreeting)
+		_, _ = io.Copy(c, c)
+	})
+}
+
+// fakeServer is somebody who sits on a port, whose address it prints. It ends
+// with its stdin.
+func fakeServer(args []string) int {
+	l, err := net.Listen(args[0], args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println(l.Addr())
+	go GreetAll(l)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return 0
+}
+
+// Found are the texts of the first group of re in s, sorted, each once.
+func Found(re, s string) []string {
+	var all []string
+	for _, m := range regexp.MustCompile(re).FindAllStringSubmatch(s, -1) {
+		all = append(all, m[1])
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}

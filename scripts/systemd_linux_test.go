@@ -1,0 +1,138 @@
+package scripts_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"minimail/internal/testbed"
+)
+
+// TestSystemdBootsItWithoutRootAtAnyMoment boots the machine with a real
+// systemd, in a container: what update-rc.d has enabled is there, ssh works
+// within the hardening, as the socket's service and alone.
+func TestSystemdBootsItWithoutRootAtAnyMoment(t *testing.T) {
+	testbed.NeedProgram(t, "systemd-nspawn")
+	testbed.OnMachine(t, func(t *testing.T, m *testbed.Machine) {
+		m.Install(t)
+		m.SetHost(t)
+		// The far port 25 would be our own here: that is the one setting that the
+		// test makes elsewhere, since the file says which units are used.
+		file := testbed.Read(t, testbed.SettingsFile)
+		forward := testbed.Found(`(?m)^(MINIMAIL_FORWARD=.*)$`, file)[0]
+		testbed.Write(t, testbed.SettingsFile, strings.ReplaceAll(file, forward+"\n", ""))
+		m.Run(t, 0, "mkdir", "-p", "/etc/systemd/system/minimail.service.d")
+		const elsewhere = "/etc/systemd/system/minimail.service.d/test.conf"
+		testbed.Write(t, elsewhere, "[Service]\nEnvironment="+forward+"\n")
+		m.Run(t, 0, "sh", "-c", "rm -rf /etc/systemd/system/*.wants /lib/systemd/system/multi-user.target.wants")
+		m.Run(t, 0, strings.Fields("update-rc.d minimail defaults 80")...)
+		systemctl := m.Boot(t)
+
+		m.Sends(t)
+		pid := theService(t)
+		m.IsOwners(t, pid)
+		testbed.Eventually(t, "systemd shows a status", func() bool {
+			return !strings.Contains(systemctl("show", "--property=StatusText", "minimail"), "StatusText=\n")
+		})
+		t.Logf("%s", systemctl("status", "--no-pager", "minimail"))
+		systemctl("reload", "minimail")
+		m.Sends(t)
+		if now := theService(t); now != pid {
+			t.Errorf("reload has replaced %d by %d", pid, now)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		m.Sends(t) // the socket waits until systemd has started it again
+		m.IsOwners(t, theService(t))
+
+		// minimail's own words do what they say, though it is systemd's.
+		const program = "/usr/bin/minimail"
+		if out, code := m.Inside(program, "start"); code != 150 || !strings.Contains(out, "already running, pid ") {
+			t.Errorf("start: %d, %s", code, out)
+		}
+		pid = theService(t)
+		if out, code := m.Inside(program, "restart"); code != 0 || !strings.Contains(out, "systemctl restart minimail.service") {
+			t.Errorf("restart: %d, %s", code, out)
+		}
+		m.Sends(t)
+		if theService(t) == pid {
+			t.Error("restart has left the old one")
+		}
+		if out, code := m.Inside(program, "stop"); code != 0 || len(testbed.CommandsWith("/usr/bin/minimail\x00-X")) != 0 {
+			t.Errorf("stop: %d, %s", code, out)
+		}
+
+		// With ports of its own it binds them itself.
+		if c, err := net.Dial("tcp", "127.0.0.1:25"); err == nil {
+			c.Close()
+			t.Error("port 25 still answers")
+		}
+		if err := os.Remove(elsewhere); err != nil {
+			t.Fatal(err)
+		}
+		testbed.Write(t, testbed.SettingsFile, file)
+		systemctl("daemon-reload")
+		systemctl("start", "minimail")
+		m.Sends(t)
+		m.IsOwners(t, theService(t)) // and has given up what it bound them with
+		client, err := net.Dial("tcp", "127.0.0.1:25")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = client.SetDeadline(time.Now().Add(2 * testbed.Patience))
+		if got := testbed.ReadLine(t, bufio.NewReader(client)); !strings.HasPrefix(got, "220 ") {
+			t.Errorf("greeting %q", got)
+		}
+		pids := testbed.CommandsWith("ssh\x00-N\x00")
+		if len(pids) != 1 {
+			t.Fatalf("processes of ssh: %v", pids)
+		}
+		m.IsOwners(t, pids[0]) // and has no capability
+		if active := systemctl("show", "--property=ActiveState", "minimail.socket"); active != "ActiveState=inactive\n" {
+			t.Errorf("the socket unit: %s", active)
+		}
+
+		// TERM is not for ssh: who is at work may finish.
+		systemctl("stop", "--no-block", "minimail")
+		testbed.Eventually(t, "port 25 is closed", func() bool {
+			c, err := net.Dial("tcp", "127.0.0.1:25")
+			if err == nil {
+				c.Close()
+			}
+			return err != nil
+		})
+		fmt.Fprintf(client, "QUIT\r\n")
+		if got := testbed.ReadLine(t, bufio.NewReader(client)); !strings.HasPrefix(got, "221 ") {
+			t.Errorf("at the end %q, want a good-bye", got)
+		}
+		client.Close()
+
+		// Here nothing but systemd's Restart= starts a dead one again.
+		systemctl("start", "minimail")
+		pid = theService(t)
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		testbed.Eventually(t, "another one runs", func() bool {
+			pids := testbed.CommandsWith("/usr/bin/minimail\x00-X")
+			return len(pids) == 1 && pids[0] != pid
+		})
+	})
+}
+
+// theService is the pid of the minimail that systemd has started.
+func theService(t *testing.T) int {
+	t.Helper()
+	var pids []int
+	testbed.Eventually(t, "the service runs", func() bool {
+		pids = testbed.CommandsWith("/usr/bin/minimail\x00-X")
+		return len(pids) == 1
+	})
+	return pids[0]
+}
