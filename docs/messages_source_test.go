@@ -73,8 +73,7 @@ func (c *collector) constant(file string, n ast.Node) {
 
 // message notes what is said at n.
 func (c *collector) message(file string, n ast.Node) {
-	base := path.Base(file)
-	inCheck := strings.HasPrefix(base, "check") || path.Base(path.Dir(file)) == "check"
+	inCheck := path.Base(path.Dir(file)) == "check"
 	expected := ""
 	if file == filepath.Join("forward", "spec.go") { // its errors complete the sentence of settings.go
 		expected = "expected "
@@ -84,7 +83,7 @@ func (c *collector) message(file string, n ast.Node) {
 		switch name := funcName(n); {
 		case name == "fmt.Errorf", name == "errors.New":
 			c.add(expected, n.Args[0])
-		case name == "placeError", name == "readError":
+		case name == "fail.Place", name == "fail.Read", name == "fail.File":
 			c.found[c.text(n.Args[0])+" %v: %v"] = c.at(n)
 		case strings.HasSuffix(name, ".Msg") && level(n) != "Debug":
 			c.add("", n.Args[0])

@@ -103,7 +103,7 @@ func sshWordsInSource(t *testing.T) map[string]string {
 	c.inspect(t, func(file string, n ast.Node) {
 		switch n := n.(type) {
 		case *ast.CallExpr:
-			if path.Base(file) == "check_words.go" && funcName(n) == "says" || path.Base(file) != "hint.go" && funcName(n) == "c.login.heard" {
+			if path.Base(file) == "explain.go" && funcName(n) == "says" || funcName(n) == "c.login.heard" {
 				for _, a := range n.Args {
 					c.add("", a)
 				}

@@ -210,3 +210,20 @@ func (s Spec) Exposed() bool {
 	}
 	return false
 }
+
+// OtherPort is one to take in place of port that needs no root: 2525 for 25.
+func OtherPort(port int) int {
+	if port < 1024 {
+		return port + 2500
+	}
+	return port%60000 + 1000
+}
+
+// Lines are what ssh's -L takes, NEAR:FAR, of each forward.
+func Lines(specs []Spec) []string {
+	var all []string
+	for _, s := range specs {
+		all = append(all, s.Near+":"+s.Far)
+	}
+	return all
+}

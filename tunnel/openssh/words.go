@@ -67,3 +67,19 @@ func LetIn(line string) (host string, is bool) {
 	}
 	return m[1], true
 }
+
+// A Meaning is what a line that ssh has said means for a tunnel. It converts to
+// package tunnel's, which tells more of its fields.
+type Meaning struct {
+	LetIn   bool
+	Host    string
+	Chatter bool
+	Rejects bool
+	NearEnd string
+}
+
+// Read tells what a line means.
+func Read(line string) Meaning {
+	host, in := LetIn(line)
+	return Meaning{LetIn: in, Host: host, Chatter: Chatter(line), Rejects: Rejects(line), NearEnd: CannotListen(line)}
+}

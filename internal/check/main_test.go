@@ -1,0 +1,10 @@
+package check
+
+import (
+	"os"
+	"testing"
+
+	"minimail/internal/testbed"
+)
+
+func TestMain(m *testing.M) { os.Exit(testbed.Main(m)) }

@@ -1,0 +1,130 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"minimail/forward"
+	"minimail/internal/daemon"
+	"minimail/internal/fail"
+	"minimail/internal/settings"
+	"minimail/tunnel/openssh"
+)
+
+// checkSSH looks for the program.
+func (c *checkup) checkSSH(ctx context.Context) {
+	const install = "sudo apt install openssh-client, or --ssh PROGRAM"
+	path, err := exec.LookPath(c.SSH)
+	if err != nil {
+		c.add("ssh", broken, fmt.Sprintf("cannot run ssh: %v", err), install)
+		return
+	}
+	c.version, err = openssh.AskVersion(path)
+	c.program = path
+	switch {
+	case err != nil && c.version == openssh.Version{}:
+		c.add("ssh", broken, fmt.Sprintf("%s -V: %v", path, err), install)
+	case c.version == openssh.Version{}:
+		c.add("ssh", doubtful, path+" does not say which OpenSSH it is", "--ssh /usr/bin/ssh")
+	default:
+		c.add("ssh", well, fmt.Sprintf("%s, OpenSSH %d.%d", path, c.version.Major, c.version.Minor))
+	}
+}
+
+// checkConfig tells what ssh makes of ssh_config and our options.
+func (c *checkup) checkConfig(ctx context.Context) {
+	if c.program == "" {
+		return
+	}
+	argv := command(c.Settings).Argv(c.version)
+	out, words, err := openssh.Ask(ctx, c.program, append([]string{"-G"}, argv[1:]...)...)
+	if err != nil {
+		mend := "mend that line of ssh_config, or --ssh-option"
+		if file, ok := strings.CutPrefix(words, "Bad owner or permissions on "); ok {
+			mend = fail.Quote("sudo", "chown", daemon.UserName(), file) + " && " + fail.Quote("chmod", "600", file)
+		}
+		c.add("ssh -G", broken, fmt.Sprintf("ssh does not like its settings: %s", orElse(lastLine(words), err.Error())), mend)
+		return
+	}
+	c.config = openssh.ParseConfig(out)
+	text := fmt.Sprintf("%s is %s@%s, port %s", c.Host, c.config.One("user"), c.config.One("hostname"), c.config.One("port"))
+	for _, k := range []string{"ProxyJump", "ProxyCommand"} {
+		if v := c.config.One(strings.ToLower(k)); v != "" {
+			text += "; " + k + " " + v
+		}
+	}
+	if out, _, err := openssh.Ask(ctx, c.program, append([]string{"-G"}, c.plainly()...)...); err == nil {
+		if o := openssh.ParseConfig(out).Overridden(); len(o) > 0 {
+			text += "; overridden: " + strings.Join(o, ", ")
+		}
+	}
+	c.add("ssh -G", well, text)
+}
+
+// plainly is what somebody would give to ssh by hand.
+func (c *checkup) plainly() []string {
+	var args []string
+	if c.SSHConfig != "" {
+		args = append(args, "-F", c.SSHConfig)
+	}
+	for _, o := range c.SSHOptions {
+		args = append(args, "-o", o)
+	}
+	return append(args, "--", c.Host)
+}
+
+// byHand is a command line for the user whom minimail becomes.
+func (c *checkup) byHand(words ...string) string {
+	if c.who != nil {
+		words = append([]string{"sudo", "-H", "-u", c.who.Username}, words...)
+	}
+	return fail.Quote(words...)
+}
+
+// sshByHand is the login, with options in front.
+func (c *checkup) sshByHand(options ...string) string {
+	return c.byHand(slices.Concat([]string{c.SSH}, options, c.plainly())...)
+}
+
+// file expands a name in ssh_config: ~ and the tokens that stand for what we
+// know (ssh_config(5), TOKENS).
+func (c *checkup) file(name string) string {
+	if rest, ok := strings.CutPrefix(name, "~/"); ok {
+		name = filepath.Join(c.home, rest)
+	}
+	return strings.NewReplacer("%%", "%", "%d", c.home, "%u", daemon.UserName(), "%r", c.config.One("user"),
+		"%h", c.config.One("hostname"), "%p", c.config.One("port"), "%n", c.Host).Replace(name)
+}
+
+// lastLine is what a program that failed said last.
+func lastLine(words string) string {
+	lines := strings.Split(strings.TrimSpace(words), "\n")
+	return strings.TrimSpace(lines[len(lines)-1])
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// beside is a program of the same OpenSSH.
+func (c *checkup) beside(name string) string {
+	if path := filepath.Join(filepath.Dir(c.program), name); c.program != "" {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return name
+}
+
+// command is the ssh that minimail would have.
+func command(s settings.Settings) openssh.Command {
+	return openssh.Command{Program: s.SSH, ConfigFile: s.SSHConfig, Options: s.SSHOptions, Host: s.Host, Forwards: forward.Lines(s.Forwards)}
+}

@@ -1,0 +1,259 @@
+// Package daemon starts, stops and restarts the daemon, and tells how it is.
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/sevlyar/go-daemon"
+	"golang.org/x/sys/unix"
+
+	"minimail/internal/fail"
+	"minimail/internal/settings"
+)
+
+// A Life is what a minimail does between its start and its end: serve.Run.
+type Life func(s settings.Settings, tell *Teller) error
+
+// Start is the word: in the foreground, as whoever starts the daemon, and as the
+// daemon itself.
+func Start(s settings.Settings, life Life) error {
+	if daemon.WasReborn() {
+		return beDaemon(s, life)
+	}
+	KeepToOurselves()
+	err := prepare(s)
+	switch {
+	case err != nil:
+	case s.Foreground:
+		err = life(s, newTeller())
+	default:
+		err = startDaemon(s)
+	}
+	return WithSudo(s, err)
+}
+
+// prepare makes the directories of the default files, and looks whether
+// minimail runs already, so that this is said before anything else.
+func prepare(s settings.Settings) error {
+	pidFile := s.PidFile
+	if os.Geteuid() == 0 && serviceRuns(s) {
+		pidFile = servicePidFile() // what the machine has one of runs already
+	}
+	if pid := whoStays(pidFile); pid != 0 {
+		return AlreadyRunning(ErrRunning{pid})
+	}
+	files := []string{s.PidFile, s.LogFile}
+	if s.Foreground {
+		files = files[:1] // its log is stderr
+	}
+	for _, f := range files {
+		if os.Geteuid() != 0 && filepath.Base(filepath.Dir(f)) == "minimail" {
+			if err := os.MkdirAll(filepath.Dir(f), 0o700); err != nil {
+				return fail.Hint(fmt.Errorf("cannot make a place for %s: %w", f, err), "--pid-file FILE --log-file FILE, where you may write")
+			}
+		}
+	}
+	return nil
+}
+
+// afterKill is how long a process that was killed with -9 may take to vanish.
+const afterKill = 500 * time.Millisecond
+
+// whoStays returns the pid in a pid file that is held, or 0 if nobody holds it,
+// or whoever did has just gone.
+func whoStays(path string) int {
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		_, pid, running, err := Held(path)
+		if err != nil || !running {
+			return 0
+		}
+		if time.Since(began) > afterKill {
+			return pid
+		}
+	}
+}
+
+// startDaemon returns when the daemon is ready, or has failed.
+func startDaemon(s settings.Settings) error {
+	start, daemons, err := newStarting()
+	if err != nil {
+		return err
+	}
+	defer start.close()
+	stdout := os.Stdout
+	os.Stdout = daemons // go-daemon hands it on, and closes it here
+	d := daemon.Context{LogFileName: "/dev/stdout", Umask: 0o022}
+	child, err := d.Reborn()
+	os.Stdout = stdout
+	if child == nil {
+		daemons.Close()
+		return fmt.Errorf("cannot start the daemon: %w", err)
+	}
+	slow := time.AfterFunc(slowAfter, func() {
+		fail.Print(os.Stderr, fail.Hint(fmt.Errorf("still waiting for the daemon, pid %d, to be ready", child.Pid), "Ctrl-C ends both"))
+	})
+	// An error beside a child means that the child was gone before it had been
+	// told all: its own words say more.
+	sentence, err := start.wait(child)
+	slow.Stop()
+	if err == nil {
+		fmt.Println(fail.Printable(sentence))
+	} else if _, pid, _, _ := Held(s.PidFile); pid == child.Pid {
+		removeStale(s.PidFile) // it had no time to do so itself
+	}
+	return err
+}
+
+// KeepToOurselves has the kernel close what our caller has left open when we
+// start a daemon or ssh: a lock of the caller's, say, would be held for days.
+func KeepToOurselves() {
+	open, _ := os.ReadDir("/dev/fd")
+	for _, f := range open {
+		if fd, err := strconv.Atoi(f.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+}
+
+// beDaemon is the other side of startDaemon.
+func beDaemon(s settings.Settings, life Life) error {
+	tell, err := tellStarter()
+	if err != nil {
+		return err
+	}
+	if err = leaveStarter(); err == nil {
+		err = life(s, tell)
+	}
+	if err != nil {
+		tell.failed(err)
+	}
+	return err
+}
+
+// leaveStarter makes this process a daemon.
+func leaveStarter() error {
+	d := daemon.Context{}
+	if _, err := d.Reborn(); err != nil {
+		return fmt.Errorf("cannot become a daemon: %w", err)
+	}
+	// What go-daemon has left open and set is not for ssh.
+	KeepToOurselves()
+	os.Unsetenv("_GO_DAEMON")
+	if err := os.Chdir("/"); err != nil {
+		return fmt.Errorf("cannot leave the directory: %w", err)
+	}
+	return nil
+}
+
+// AlreadyRunning gives the error that says so its exit status.
+func AlreadyRunning(err error) error {
+	if errors.As(err, new(ErrRunning)) {
+		return fail.Exit(fail.Hint(err, "minimail status tells more; minimail restart replaces it"), fail.AlreadyRunning)
+	}
+	return err
+}
+
+// Stop is the word.
+func Stop(s settings.Settings) error {
+	if serviceRuns(s) {
+		return WithSudo(s, bySystemd("stop"))
+	}
+	return WithSudo(s, stopRunning(s))
+}
+
+// stopRunning ends a running minimail and waits until it is gone.
+func stopRunning(s settings.Settings) error {
+	path := FindPidFile(s)
+	_, _, running, err := Held(path)
+	if err != nil {
+		return err
+	}
+	if !running {
+		removeStale(path)
+		return fail.Exit(fail.Hint(fmt.Errorf("not running: nobody holds the pid file %s", path), "pgrep -a minimail shows one that has another --pid-file"), fail.NotRunning)
+	}
+	pid, err := terminate(path)
+	if err != nil {
+		return err
+	}
+	if err := waitForEnd(path, pid); err != nil {
+		return err
+	}
+	removeStale(path) // which the daemon has only emptied if it is not root's
+	fmt.Printf("minimail is stopped: pid %d\n", pid)
+	return nil
+}
+
+// waitForEnd returns when the holder of the pid file, which has been told to
+// stop, has gone; or with an error if it does not even answer.
+func waitForEnd(path string, pid int) error {
+	began, said := time.Now(), false
+	ask := began.Add(slowAfter)
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		_, _, running, err := Held(path)
+		if err != nil || !running {
+			return err
+		}
+		if !said && time.Since(began) > time.Second {
+			fmt.Printf("minimail: pid %d lets its clients finish\n", pid)
+			said = true
+		}
+		if time.Now().After(ask) {
+			if _, err := askControl(path); errors.Is(err, errDeaf) {
+				return fail.Hint(fmt.Errorf("cannot stop pid %d: %w", pid, err), "kill -9 %d (with sudo, if it is not yours); its ssh goes with it", pid)
+			}
+			ask = time.Now().Add(slowAfter)
+		}
+		time.Sleep(pause)
+	}
+}
+
+// terminate signals the holder of the pid file, and nobody else: the process is
+// pinned (pidfd_open(2), where there is one) before the last look at the lock.
+func terminate(path string) (int, error) {
+	_, pid, _, err := Held(path)
+	if err != nil {
+		return 0, err
+	}
+	if pid == 0 || !isMinimail(pid) {
+		return 0, fail.Hint(fmt.Errorf("minimail runs, but its pid is not in %s", path), "pgrep -a minimail finds it; kill PID stops it")
+	}
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return 0, fmt.Errorf("cannot find pid %d: %w", pid, err)
+	}
+	defer p.Release()
+	if _, now, running, err := Held(path); err != nil || !running || now != pid {
+		return pid, err // gone, or another one: nothing to signal
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		if errors.Is(err, syscall.EPERM) {
+			return 0, fail.Exit(fail.Hint(fmt.Errorf("cannot stop pid %d: it is not yours", pid), "run it with sudo"), fail.NeedsRoot)
+		}
+		return 0, fmt.Errorf("cannot stop pid %d: %w", pid, err)
+	}
+	return pid, nil
+}
+
+// Restart stops minimail if it runs, and starts it.
+func Restart(s settings.Settings, life Life) error {
+	if daemon.WasReborn() {
+		return beDaemon(s, life)
+	}
+	if serviceRuns(s) {
+		return WithSudo(s, bySystemd("restart"))
+	}
+	if err := stopRunning(s); err != nil && fail.Status(err) != fail.NotRunning {
+		return WithSudo(s, err)
+	}
+	return Start(s, life)
+}
+
+// Reborn reports whether this process is a daemon that another one has started.
+func Reborn() bool { return daemon.WasReborn() }

@@ -1,0 +1,262 @@
+package daemon
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"minimail/internal/settings"
+	"minimail/internal/testbed"
+)
+
+func lockedPidFile(t *testing.T) (*PidFile, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pid")
+	p, err := Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, path
+}
+
+func TestAPidFileIsHeldUntilItIsReleased(t *testing.T) {
+	p, path := lockedPidFile(t)
+	if got := testbed.Read(t, path); got != strconv.Itoa(os.Getpid()) {
+		t.Errorf("in it is %q, want our pid", got)
+	}
+	if exists, pid, running, err := Held(path); !exists || pid != os.Getpid() || !running || err != nil {
+		t.Errorf("held: %v, %d, %v, %v", exists, pid, running, err)
+	}
+	var busy ErrRunning
+	if _, err := Lock(path); !errors.As(err, &busy) || busy.pid != os.Getpid() {
+		t.Errorf("a second one gets %v", err)
+	}
+	p.Release()
+	if exists, pid, running, err := Held(path); exists || pid != 0 || running || err != nil {
+		t.Errorf("after it was released: %v, %d, %v, %v", exists, pid, running, err)
+	}
+	p, err := Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Release()
+}
+
+func TestWhoeverLooksAtAPidFileDoesNotKeepOthersFromTakingIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	testbed.Write(t, path, "4194303")
+	done := make(chan struct{})
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				_, _, _, _ = Held(path)
+			}
+		}
+	}()
+	for range 50 {
+		p, err := Lock(path)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		p.Release()
+	}
+	close(done)
+	<-looked
+}
+
+func TestTheNumberInAPidFileIsNoSignOfLife(t *testing.T) {
+	for text, want := range map[string]int{
+		"":                              0,
+		"rabbit":                        0,
+		"-1":                            0,
+		"0":                             0,
+		"1":                             0, // init is never ours
+		"99999999999999999999":          0,
+		strconv.Itoa(os.Getpid()):       os.Getpid(),
+		"4194303\n":                     4194303,
+		strconv.Itoa(os.Getppid()) + "": os.Getppid(),
+	} {
+		path := filepath.Join(t.TempDir(), "pid")
+		testbed.Write(t, path, text)
+		exists, pid, running, err := Held(path)
+		if !exists || running || err != nil || pid != want {
+			t.Errorf("%q: %v, %d, %v, %v, want pid %d", text, exists, pid, running, err, want)
+		}
+		p, err := Lock(path)
+		if err != nil {
+			t.Errorf("%q blocks: %v", text, err)
+			continue
+		}
+		if got := testbed.Read(t, path); got != strconv.Itoa(os.Getpid()) {
+			t.Errorf("after %q it has %q", text, got)
+		}
+		p.Release()
+	}
+}
+
+func TestALockBySomebodyElseIsRespectedAndHeNotSignalled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	sleep := exec.Command("sleep", "1000")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sleep.Process.Kill(); _ = sleep.Wait() })
+	testbed.Write(t, path, strconv.Itoa(sleep.Process.Pid))
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Lock(path); !errors.As(err, new(ErrRunning)) {
+		t.Errorf("taken all the same: %v", err)
+	}
+	removeStale(path)
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("removed all the same: %v", err)
+	}
+	if _, err := terminate(path); err == nil || !strings.Contains(err.Error(), "its pid is not in") {
+		t.Errorf("terminate says %v", err)
+	}
+	if err := sleep.Process.Signal(unix.Signal(0)); err != nil {
+		t.Errorf("the process: %v", err)
+	}
+}
+
+func TestAStalePidFileIsRemovedAndAMissingOneNotMade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	removeStale(path)
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("there is one: %v", err)
+	}
+	testbed.Write(t, path, "4194303")
+	removeStale(path)
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+func TestAFileThatIsNoPidFileIsNeitherWrittenNorRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "diary")
+	diary := strings.Repeat("Today the power has failed.\n", 10)
+	testbed.Write(t, path, diary)
+	if _, err := Lock(path); err == nil || !strings.Contains(err.Error(), path+" is no pid file") {
+		t.Errorf("it is taken: %v", err)
+	}
+	removeStale(path)
+	if got := testbed.Read(t, path); got != diary {
+		t.Errorf("in it is %q", got)
+	}
+}
+
+func TestReleaseLeavesTheFileOfASuccessorAlone(t *testing.T) {
+	p, path := lockedPidFile(t)
+	if err := os.Remove(path); err != nil { // by somebody's rm
+		t.Fatal(err)
+	}
+	next, err := Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Release()
+	if got := testbed.Read(t, path); got != strconv.Itoa(os.Getpid()) {
+		t.Errorf("in the successor's file is %q", got)
+	}
+	if _, _, running, _ := Held(path); !running {
+		t.Error("the successor has lost its lock")
+	}
+	next.Release()
+}
+
+func TestAPidFileThatCannotBeIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{filepath.Join(dir, "missing", "pid"), dir} {
+		if _, err := Lock(path); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if _, _, _, err := Held(filepath.Join(dir, "missing", "pid")); err != nil {
+		t.Errorf("one that is not there is none: %v", err)
+	}
+}
+
+func TestOnlyAProcessOfThisProgramIsAMinimail(t *testing.T) {
+	if !isMinimail(os.Getpid()) {
+		t.Error("we are none")
+	}
+	sleep := exec.Command("sleep", "1000")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if isMinimail(sleep.Process.Pid) && settings.IsDir("/proc/self") {
+		t.Error("sleep is one")
+	}
+	_ = sleep.Process.Kill()
+	_ = sleep.Wait()
+	if isMinimail(sleep.Process.Pid) && settings.IsDir("/proc/self") {
+		t.Error("nobody is one")
+	}
+}
+
+// TestAFileThatWasRemovedUnderOurHandsIsNotHeld: one takes the lock of the file
+// that another one is just removing.
+func TestAFileThatWasRemovedUnderOurHandsIsNotHeld(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for n := 0; n < 40; {
+				p, err := Lock(path)
+				if errors.As(err, new(ErrRunning)) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !sameFile(p.lock.File, path) {
+					t.Error("held is a file that is not there")
+					n = 40
+				}
+				p.Release()
+				n++
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestAHolderThatIsGoingDoesNotBlockAStart(t *testing.T) {
+	for range 50 { // often it is still there at the first look
+		p, path := lockedPidFile(t)
+		gone := make(chan struct{})
+		go func() { defer close(gone); p.Release() }()
+		if pid := whoStays(path); pid != 0 {
+			t.Fatalf("pid %d stays", pid)
+		}
+		<-gone
+	}
+	p, path := lockedPidFile(t)
+	defer p.Release()
+	if pid := whoStays(path); pid != os.Getpid() {
+		t.Errorf("pid %d stays, want ours", pid)
+	}
+	if pid := whoStays(filepath.Join(t.TempDir(), "missing")); pid != 0 {
+		t.Errorf("pid %d stays without a file", pid)
+	}
+}

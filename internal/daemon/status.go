@@ -1,0 +1,86 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"minimail/internal/fail"
+	"minimail/internal/settings"
+)
+
+// Status prints what App::Daemon printed, and exits with the LSB's codes.
+func Status(s settings.Settings) error {
+	path := FindPidFile(s)
+	exists, pid, running, err := Held(path)
+	if err != nil {
+		return fail.Exit(err, fail.Unknown)
+	}
+	if s.JSON {
+		err = statusJSON(path, pid, running)
+	} else {
+		statusText(path, exists, pid, running)
+	}
+	switch {
+	case err != nil:
+		return fail.Exit(err, fail.Unknown)
+	case running:
+		return nil
+	case pid == 0:
+		return fail.Silent(fail.NotRunning)
+	}
+	return fail.Silent(fail.DeadPidFile)
+}
+
+func statusText(path string, exists bool, pid int, running bool) {
+	fmt.Printf("Pid file:    %s\n", path)
+	if !exists {
+		fmt.Println("No pid file found: not running")
+		return
+	}
+	number := "none"
+	if pid != 0 {
+		number = strconv.Itoa(pid)
+	}
+	yes := map[bool]string{true: "yes", false: "no"}
+	fmt.Printf("Pid in file: %s\nRunning:     %s\n", number, yes[running])
+	if running {
+		how(path)
+	}
+}
+
+// statusJSON prints one object; what a running minimail says of itself, or why
+// that is not to be had, is in it.
+func statusJSON(path string, pid int, running bool) error {
+	answer := struct {
+		PidFile string  `json:"pid_file"`
+		PID     int     `json:"pid_in_file"`
+		Running bool    `json:"running"`
+		Report  *Report `json:"Report,omitempty"`
+		Error   string  `json:"error,omitempty"`
+	}{PidFile: path, PID: pid, Running: running}
+	if running {
+		r, err := askControl(path)
+		if err != nil {
+			answer.Error = err.Error()
+		} else {
+			answer.Report = &r
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(answer)
+}
+
+// how prints what a running minimail says of itself.
+func how(pidFile string) {
+	r, err := askControl(pidFile)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		fmt.Println("More:        ask as root, or as the user that it runs as")
+	case err != nil:
+		fmt.Printf("More:        not to be had: %v\n", err)
+	default:
+		r.print(os.Stdout)
+	}
+}

@@ -1,0 +1,63 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"minimail/internal/fail"
+	"minimail/internal/settings"
+	"minimail/privdrop"
+)
+
+// UserName is what the user that we are is called.
+func UserName() string { return privdrop.Name(os.Getuid()) }
+
+// nameSomebody is for root who has nobody to become.
+const nameSomebody = "--user NAME, or SUDO_USER=NAME in /etc/default/minimail"
+
+// ToBecome is the user to become, or nil if there is nothing to give up.
+func ToBecome(s settings.Settings) (*user.User, error) {
+	root := os.Geteuid() == 0
+	if s.User == "" {
+		if !root {
+			return nil, nil
+		}
+		return nil, fail.Hint(errors.New("no user to become: root has to become somebody else"), nameSomebody)
+	}
+	who, err := privdrop.Lookup(s.User)
+	switch {
+	case err != nil:
+		return nil, fail.Hint(err, "getent passwd # lists the names")
+	case who.Uid == "0":
+		return nil, fail.Hint(fmt.Errorf("the user to become, %s, is root", s.User), nameSomebody)
+	case root:
+		return who, nil
+	case who.Uid == strconv.Itoa(os.Getuid()):
+		return nil, nil
+	}
+	return nil, fail.Exit(fail.Hint(fmt.Errorf("only root can become %s", s.User), "run it with sudo, or without --user"), fail.NeedsRoot)
+}
+
+// WithSudo turns an error for want of root into a second try through sudo, if
+// somebody is there to be asked for a password. Any other error it returns.
+func WithSudo(s settings.Settings, err error) error {
+	if fail.Status(err) != fail.NeedsRoot || !term.IsTerminal(0) {
+		return err
+	}
+	sudo, lookErr := exec.LookPath("sudo")
+	self, exeErr := os.Executable()
+	if lookErr != nil || exeErr != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "minimail: this needs root; asking sudo")
+	// sudo does not pass our environment on, so settings go as options.
+	argv := append([]string{"sudo", "--", self}, s.Argv()...)
+	return fmt.Errorf("%w (sudo: %w)", err, syscall.Exec(sudo, argv, os.Environ()))
+}

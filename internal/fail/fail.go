@@ -1,0 +1,126 @@
+// Package fail is how the program fails: an error with a hint and an exit
+// status, and how both are told to a person.
+package fail
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"syscall"
+)
+
+// The exit statuses. Those of status are the LSB's for init scripts; 150 is in
+// the LSB's range for an application of its own.
+const (
+	Failure        = 1
+	Usage          = 2
+	DeadPidFile    = 1 // status: it died
+	NotRunning     = 3 // status, stop
+	NeedsRoot      = 4
+	Unknown        = 4 // status: nobody can tell
+	AlreadyRunning = 150
+)
+
+// An Error is an error with what to do about it, and with the exit status that
+// it ends the program with. Its text is that of Err alone; Print prints both.
+type Error struct {
+	Err    error
+	Hint   string // "": nothing is known to help
+	Status int    // 0: that of an Err inside, or Failure
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Hint gives err a hint, unless it has one.
+func Hint(err error, format string, args ...any) error {
+	if HintOf(err) != "" {
+		return err
+	}
+	return &Error{Err: err, Hint: fmt.Sprintf(format, args...)}
+}
+
+// Exit gives err an exit status.
+func Exit(err error, status int) error { return &Error{Err: err, Status: status} }
+
+// Silent ends the program with status, when all has been said.
+func Silent(status int) error { return Exit(errors.New(""), status) }
+
+// HintOf is the hint that err carries, or "".
+func HintOf(err error) string {
+	for e := (*Error)(nil); errors.As(err, &e); err = e.Err {
+		if e.Hint != "" {
+			return e.Hint
+		}
+	}
+	return ""
+}
+
+// Status is the exit status that err carries: 0 for nil, Failure if it has none.
+func Status(err error) int {
+	if err == nil {
+		return 0
+	}
+	for e := (*Error)(nil); errors.As(err, &e); err = e.Err {
+		if e.Status != 0 {
+			return e.Status
+		}
+	}
+	return Failure
+}
+
+// Print tells a person why the program ends: what, why, and how to mend it.
+func Print(w io.Writer, err error) {
+	if err.Error() == "" {
+		return
+	}
+	fmt.Fprintf(w, "minimail: %s\n", Printable(err.Error()))
+	if h := HintOf(err); h != "" {
+		fmt.Fprintf(w, "hint: %s\n", Printable(h))
+	}
+}
+
+// File is an error about a file that cannot be used, without what package os
+// puts around the reason.
+func File(doing, file string, err error) error {
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		err = errno
+	}
+	return fmt.Errorf("%s %s: %w", doing, file, err)
+}
+
+// Place is about a file that cannot be made where option says, or does not say.
+func Place(doing, file, option string, err error) error {
+	err = File(doing, file, err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Hint(err, "mkdir -p %s # or %s another FILE", Quote(filepath.Dir(file)), option)
+	case errors.Is(err, fs.ErrPermission):
+		return Hint(err, "run it with sudo, or %s a FILE where you may write", option)
+	}
+	return Hint(err, "%s another FILE", option)
+}
+
+// Read is about a file that is there for us to read.
+func Read(doing, file, option string, err error) error {
+	err = File(doing, file, err)
+	if errors.Is(err, fs.ErrPermission) {
+		return Hint(err, "run it with sudo")
+	}
+	return Hint(err, "%s another FILE", option)
+}
+
+// Address is err without what package net puts around the reason.
+func Address(err error) error {
+	var op *net.OpError
+	var errno syscall.Errno
+	if errors.As(err, &op) && op.Addr != nil && errors.As(err, &errno) {
+		return fmt.Errorf("cannot listen on %s: %w", op.Addr, errno)
+	}
+	return err
+}

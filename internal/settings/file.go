@@ -1,0 +1,111 @@
+package settings
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/hashicorp/go-envparse"
+
+	"minimail/internal/fail"
+)
+
+// defaultFile is the settings file that may be missing.
+const defaultFile = "/etc/default/minimail"
+
+// An entry is a setting's value in the file, and where it stands.
+type entry struct{ value, line string }
+
+// readFile reads the settings file. The only one that may be missing is one
+// that nobody has named. With an error come the settings of the lines that are
+// in order.
+func readFile(file string, named bool) (map[string][]entry, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO has no writer
+	if err == nil && IsDir(file) {
+		f.Close()
+		err = syscall.EISDIR
+	}
+	if errors.Is(err, fs.ErrNotExist) && !named {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fail.Read("cannot read the settings", file, "--settings", err)
+	}
+	defer f.Close()
+	return parseFile(f, file)
+}
+
+const form = "for example MINIMAIL_HOST=me@host.example.com; nothing is expanded"
+
+// parseFile reads lines of NAME=value, quoted as in sh, with comments. Values
+// are literal: nothing is expanded. A MINIMAIL_ name that is no setting is an
+// error; any other name is somebody else's. An empty value is none. Several
+// lines of a repeatable option's setting add up; of any other the last counts.
+func parseFile(r io.Reader, file string) (map[string][]entry, error) {
+	all, first := map[string][]entry{}, error(nil)
+	repeatable := repeatableNames()
+	scan, n := bufio.NewScanner(r), 0
+	for scan.Scan() {
+		n++
+		at := fmt.Sprintf("%s, line %d", file, n)
+		name, value, err := parseLine(scan.Text())
+		if strings.HasPrefix(scan.Text(), "\ufeff") {
+			err = errors.New("there is a byte order mark in front of it: save the file without")
+		}
+		switch {
+		case err != nil:
+			first = orFirst(first, fail.Hint(fmt.Errorf("%s: expected NAME=value: %w", at, err), form))
+		case name == "":
+		case !slices.Contains(names(), name):
+			if strings.HasPrefix(name, "MINIMAIL_") {
+				first = orFirst(first, fail.Hint(fmt.Errorf("%s: unknown setting %s", at, name), "%s", didYouMean(nearest(name, names()), "minimail --help lists the options")))
+			}
+		case value == "":
+			delete(all, name)
+		case slices.Contains(repeatable, name):
+			all[name] = append(all[name], entry{value, at})
+		default:
+			all[name] = []entry{{value, at}}
+		}
+	}
+	if err := scan.Err(); errors.Is(err, bufio.ErrTooLong) {
+		first = orFirst(first, fail.Hint(fmt.Errorf("%s, line %d: expected NAME=value: %w", file, n+1, errors.New("the line is too long")), form))
+	} else if err != nil {
+		first = orFirst(first, fail.File("cannot read the settings", fmt.Sprintf("%s, line %d", file, n+1), err))
+	}
+	return all, first
+}
+
+// parseLine reads one line; an empty one has no name.
+func parseLine(line string) (name, value string, err error) {
+	m, err := envparse.Parse(strings.NewReader(line))
+	if bad := (*envparse.ParseError)(nil); errors.As(err, &bad) {
+		return "", "", bad.Err
+	}
+	for name, value = range m {
+	}
+	return name, strings.TrimRight(value, " \t"), nil
+}
+
+func orFirst(first, err error) error {
+	if first != nil {
+		return first
+	}
+	return err
+}
+
+func repeatableNames() []string {
+	var all []string
+	for _, o := range options() {
+		if o.repeatable() {
+			all = append(all, o.env...)
+		}
+	}
+	return all
+}
