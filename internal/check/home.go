@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"minimail/internal/daemon"
-	"minimail/internal/fail"
-	"minimail/internal/settings"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"minimail/internal/daemon"
+	"minimail/internal/fail"
+	"minimail/internal/settings"
 )
 
 // checkHome is about the user, his home and ~/.ssh.

@@ -2,11 +2,12 @@ package settings
 
 import (
 	"maps"
-	"minimail/internal/fail"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"minimail/internal/fail"
 )
 
 func TestASettingsFileIsReadLiterally(t *testing.T) {
