@@ -148,6 +148,10 @@ func TestASettingIsOneSSHOption(t *testing.T) {
 	} {
 		testbed.Write(t, file, "MINIMAIL_SSH_OPTION='"+v+"'\n")
 		for place, args := range map[string][]string{"option": {"--settings", os.DevNull, "--ssh-option", v}, "file": {"--settings", file}} {
+			want := want
+			if place == "option" && strings.HasPrefix(want, "one") {
+				want = "" // each is one, whatever is in it
+			}
 			s, err := settingsFor(t, append(args, "--host", "far")...)
 			switch {
 			case want == "" && (err != nil || !slices.Equal(s.SSHOptions, []string{v})):

@@ -135,8 +135,8 @@ func (r *reader) sshOptions(name string) []string {
 		switch {
 		case !ok || k == "" || strings.ContainsAny(k, " \t"):
 			r.bad(name, kv, "KEYWORD=VALUE, as in ssh_config(5)")
-		case severalOptions(kv):
-			r.bad(name, kv, "one KEYWORD=VALUE: each takes an option, or a line of the settings file, of its own")
+		case !r.call.given[name] && severalOptions(kv): // typed, each is one
+			r.bad(name, kv, "one KEYWORD=VALUE: each has a line of its own")
 		}
 		all = append(all, kv)
 	}
