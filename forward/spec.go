@@ -124,8 +124,13 @@ func parseSpec(v string) (Spec, error) {
 			return s, errors.New("TUNNEL to be a port, or a path that begins with /")
 		}
 		s.Near = strconv.Itoa(near)
+	} else if err := isSocketPath(s.Near); err != nil {
+		return s, err
 	}
 	s.Far = strings.Join(fields[2:], ":")
+	if far == 1 {
+		return s, isSocketPath(s.Far)
+	}
 	if far == 2 {
 		if !farHost.MatchString(fields[2]) {
 			return s, errors.New("a FARHOST: a name, or an address (IPv6 in brackets)")
@@ -135,6 +140,21 @@ func parseSpec(v string) (Spec, error) {
 		}
 	}
 	return s, nil
+}
+
+// maxSocketPath is one less than a socket's name can be, in bytes (unix(7)).
+const maxSocketPath = 107
+
+// isSocketPath returns an error if ssh would take path for another one
+// (ssh_config(5), TOKENS and ENVIRONMENT VARIABLES), or the kernel for none.
+func isSocketPath(path string) error {
+	switch {
+	case strings.ContainsAny(path, `%$\`):
+		return errors.New(`a socket's path without %, $ and \: ssh would replace them`)
+	case len(path) > maxSocketPath:
+		return fmt.Errorf("a socket's path of at most %d bytes", maxSocketPath)
+	}
+	return nil
 }
 
 // mailPorts are those where a server speaks SMTP first and in the clear: relay,

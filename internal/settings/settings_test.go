@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -322,5 +323,18 @@ func TestASettingIsToldWithItsValueAndWhereItComesFrom(t *testing.T) {
 	}
 	if s.File() != file || !slices.Equal(s.Changed(), want) {
 		t.Errorf("%s: got\n%q, want\n%q", s.File(), s.Changed(), want)
+	}
+}
+
+func TestTheTunnelsPortIsOneThatSSHMayListenOn(t *testing.T) {
+	first := firstPort()
+	if first < 2 {
+		t.Skip("here anybody may listen on any port (ip_unprivileged_port_start)")
+	}
+	for port, ok := range map[int]bool{first: true, first - 1: false, 1: false} {
+		_, err := settingsFor(t, "--settings", os.DevNull, "--host", "far", "--forward", fmt.Sprintf("2525:%d:localhost:25", port))
+		if ok != (err == nil) {
+			t.Errorf("%d: %v", port, err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -149,8 +150,24 @@ func (r *reader) forwards(name, protocol string) []forward.Spec {
 		r.bad(name, bad, err.Error())
 		r.err = fail.Hint(r.err, "for example 25:1025:localhost:25, which is PORT:TUNNEL:FARHOST:FARPORT")
 	}
+	for _, f := range specs {
+		if port := f.NearPort(); port > 0 && port < firstPort() {
+			r.bad(name, f.Near, fmt.Sprintf("TUNNEL to be a port from %d on: ssh, which listens there, has not root's rights", firstPort()))
+		}
+	}
 	forward.Speak(specs, protocol)
 	return specs
+}
+
+// firstPort is the first that anybody may listen on (ip(7),
+// ip_unprivileged_port_start).
+func firstPort() int {
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+			return n
+		}
+	}
+	return 1024
 }
 
 // host refuses what ssh would take for something else than a destination.
