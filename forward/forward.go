@@ -50,6 +50,12 @@ type Forwarder struct {
 	// shut down its sending side still waits for an answer. If nil, both are
 	// taken for the latter.
 	Gone func(client net.Conn) bool
+	// Heir, if not nil, is asked when Serve's ctx is done whether somebody else
+	// serves the listening socket at that address from now on. Then clients in the
+	// kernel's queue are left there, and those that wait are given to pass, which
+	// closes them here; without a pass they go on waiting, as long as clients at
+	// work may finish. It must not block.
+	Heir func(at net.Addr) (pass func(client net.Conn), ok bool)
 	// Log gets one line per client, and never a byte of what is forwarded. The
 	// zero Logger discards.
 	Log zerolog.Logger
@@ -96,6 +102,7 @@ type service struct {
 	dial   Dial
 	refuse func(client net.Conn, err error) // closes the client
 	smtp   bool
+	at     net.Addr
 	open   context.Context // done, with the cause ErrStopping, when it is closed
 	relay  *relay
 }
@@ -109,13 +116,20 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 	var clients sync.WaitGroup
 	var stopped time.Time
 	var closed func()
-	s.open, closed = stopping(ctx)
+	s.at = l.Addr()
+	s.open, closed = f.stopping(ctx, s.at)
 	defer closed()
 	s.relay = newRelay(ctx, &clients)
 	defer s.relay.close()
 	defer clients.Wait()
 	defer l.Close() // before the wait: who comes now is not to hang in the queue
-	defer context.AfterFunc(ctx, func() { stopAccepting(l) })()
+	defer context.AfterFunc(ctx, func() {
+		if _, ok := f.heir(s.at); ok {
+			l.Close() // its queue stays, in another descriptor
+		} else {
+			stopAccepting(l)
+		}
+	})()
 	for {
 		c, err := f.accept(ctx, l)
 		if err != nil {
@@ -124,7 +138,7 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 			}
 			return err
 		}
-		if !f.enter(ctx) {
+		if !f.enter(s.open) {
 			// One of those who came before we stopped: all of them are told.
 			if stopped.IsZero() {
 				stopped = time.Now()
@@ -132,7 +146,11 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 			if time.Since(stopped) < lastCalls {
 				stopAccepting(l)
 			}
-			clients.Go(func() { s.refuse(c, ErrStopping) })
+			clients.Go(func() {
+				if !f.passOn(c, &s) {
+					s.refuse(c, ErrStopping)
+				}
+			})
 			continue
 		}
 		clients.Go(func() { f.serve(c, &s) })
@@ -211,6 +229,9 @@ func (f *Forwarder) serve(client net.Conn, s *service) {
 		log.Info().Msg("client left before it was served")
 		return
 	}
+	if errors.Is(err, ErrStopping) && f.passOn(client, s) {
+		return
+	}
 	f.stats.refused.Add(1)
 	log.Warn().Err(err).Msg("client turned away")
 	s.refuse(client, err)
@@ -229,11 +250,37 @@ func (f *Forwarder) dial(client net.Conn, s *service) (net.Conn, error) {
 	return s.dial(ctx)
 }
 
-// stopping gives the end of ctx the cause ErrStopping.
-func stopping(ctx context.Context) (context.Context, func()) {
+// stopping gives the end of ctx the cause ErrStopping, and puts it off where
+// clients may go on waiting.
+func (f *Forwarder) stopping(ctx context.Context, at net.Addr) (context.Context, func()) {
 	child, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { cancel(ErrStopping) })
+	stop := context.AfterFunc(ctx, func() {
+		if pass, ok := f.heir(at); ok && pass == nil {
+			time.AfterFunc(f.DrainTimeout, func() { cancel(ErrStopping) })
+		} else {
+			cancel(ErrStopping)
+		}
+	})
 	return child, func() { stop(); cancel(nil) }
+}
+
+func (f *Forwarder) heir(at net.Addr) (pass func(client net.Conn), ok bool) {
+	if f.Heir == nil {
+		return nil, false
+	}
+	return f.Heir(at)
+}
+
+// passOn gives a client that nothing has been said to yet to the heir, and
+// reports whether there is one.
+func (f *Forwarder) passOn(client net.Conn, s *service) bool {
+	pass, _ := f.heir(s.at)
+	if pass == nil {
+		return false
+	}
+	f.Log.Debug().Stringer("client", client.RemoteAddr()).Msg("client passed on")
+	pass(client)
+	return true
 }
 
 // reset closes c so that its peer sees an error, not a clean end that looks

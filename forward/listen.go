@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -12,12 +13,16 @@ import (
 
 // Listen binds port on each of hosts, which are addresses. An address family
 // that this machine does not have is passed over as long as one is left. If
-// anything else fails, nothing stays bound. The caller, or Serve, closes the
-// listeners.
-func Listen(hosts []string, port int) ([]net.Listener, error) {
+// anything else fails, nothing stays bound. Of bound, which are bound already,
+// it takes those that are meant. The caller, or Serve, closes the listeners.
+func Listen(hosts []string, port int, bound ...net.Listener) ([]net.Listener, error) {
 	var ls []net.Listener
 	var absent error
 	for _, host := range hosts {
+		if i := slices.IndexFunc(bound, func(l net.Listener) bool { return isAt(l, host, port) }); i >= 0 {
+			ls = append(ls, bound[i])
+			continue
+		}
 		l, err := listenConfig(host).Listen(context.Background(), network(host), net.JoinHostPort(host, strconv.Itoa(port)))
 		switch {
 		case err == nil:
@@ -33,6 +38,11 @@ func Listen(hosts []string, port int) ([]net.Listener, error) {
 		return nil, fmt.Errorf("cannot listen: %w", absent)
 	}
 	return ls, nil
+}
+
+func isAt(l net.Listener, host string, port int) bool {
+	a, ok := l.Addr().(*net.TCPAddr)
+	return ok && a.Port == port && a.IP.Equal(net.ParseIP(host))
 }
 
 // listenConfig leaves out keepalives where the client is on this machine: its

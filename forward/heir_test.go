@@ -1,0 +1,81 @@
+package forward
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+)
+
+// handsOver is a socket with two listeners, as of two processes.
+func handsOver(t *testing.T) (ours, heirs net.Listener) {
+	t.Helper()
+	ours = must(net.Listen("tcp", "127.0.0.1:0"))
+	file := must(ours.(*net.TCPListener).File())
+	defer file.Close()
+	heirs = must(net.FileListener(file))
+	t.Cleanup(func() { heirs.Close() })
+	return ours, heirs
+}
+
+func TestClientsThatWaitGoToTheHeirAndTheQueueIsLeftToIt(t *testing.T) {
+	noLeaks(t)
+	const waitingForAPlace = 4
+	ours, heirs := handsOver(t)
+	passed := make(chan net.Conn, 1+waitingForAPlace)
+	f := patient()
+	f.MaxClients = 1
+	f.OnDialError = func(c net.Conn, err error) { c.Close(); t.Errorf("turned away: %v", err) }
+	f.Heir = func(at net.Addr) (func(net.Conn), bool) {
+		if at.String() != heirs.Addr().String() {
+			t.Errorf("asked for %s", at)
+		}
+		return func(c net.Conn) { passed <- c }, true
+	}
+	dialing, causes := make(chan struct{}, 1+waitingForAPlace), make(chan error, 1+waitingForAPlace)
+	wait := waiting(causes)
+	r := servingOn(t, f, ours, func(ctx context.Context) (net.Conn, error) {
+		dialing <- struct{}{}
+		return wait(ctx)
+	})
+	call(t, r.addr)
+	receive(t, "the first client's dial", dialing)
+	for range waitingForAPlace {
+		call(t, r.addr)
+	}
+	r.stop()
+	receive(t, "Serve's return", r.done)
+	n := len(passed)
+	for range n {
+		(<-passed).Close()
+	}
+	_ = heirs.(*net.TCPListener).SetDeadline(time.Now().Add(enough))
+	for ; n < 1+waitingForAPlace; n++ {
+		must(heirs.Accept()).Close()
+	}
+}
+
+func TestWithoutAnybodyToPassThemToClientsGoOnWaiting(t *testing.T) {
+	noLeaks(t)
+	ours, _ := handsOver(t)
+	f := patient()
+	f.DrainTimeout = time.Hour
+	f.Heir = func(net.Addr) (func(net.Conn), bool) { return nil, true }
+	end := answering(t, "tcp", echoes)
+	dialing, ready := make(chan struct{}, 1), make(chan struct{})
+	r := servingOn(t, f, ours, func(ctx context.Context) (net.Conn, error) {
+		dialing <- struct{}{}
+		select {
+		case <-ready:
+			return end.dial(ctx)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	})
+	c := call(t, r.addr)
+	receive(t, "the dial", dialing)
+	r.stop()
+	close(ready)
+	says(t, c, "220 far\r\n")
+	c.Close()
+}
