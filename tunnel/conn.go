@@ -61,7 +61,7 @@ func (c *conn) NetConn() net.Conn { return c.stream }
 
 // Received is to be called when bytes have been read from NetConn: it has them
 // acknowledged at once. All through a session there are several small segments.
-func (c *conn) Received() { c.l.acks.now() }
+func (c *conn) Received() { c.l.wire.now() }
 
 // Close ends the connection and gives the lease back.
 func (c *conn) Close() error {

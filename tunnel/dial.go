@@ -178,7 +178,7 @@ func (k *knock) once(ctx context.Context) (stream, time.Duration) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(k.l.life, cancel)() // a dead ssh answers nobody
-	came := k.l.acks.expect()
+	came := k.l.wire.expect()
 	defer came()
 	c, trusted, err := k.dial(ctx)
 	if errors.Is(err, errNotTrusted) {

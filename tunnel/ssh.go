@@ -69,7 +69,7 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	gone, followed := make(chan struct{}), make(chan struct{})
 	go func() { // ends when gone is closed
 		defer close(followed)
-		l.acks.follow(cmd.Process.Pid, l.answered, gone)
+		l.wire.follow(cmd.Process.Pid, l, gone)
 	}()
 	err = cmd.Wait()
 	close(gone)

@@ -117,7 +117,7 @@ type launch struct {
 	pid   int               // of ssh, once it runs
 	nears map[string]string // of a near end's addresses, the one that is known to be ssh's
 
-	acks *acks // hurries first bytes
+	wire *wire // hurries logins and first bytes
 
 	// Run's own.
 	leases  int
@@ -234,7 +234,7 @@ func (t *Tunnel) launch() *launch {
 		answered: make(chan struct{}),
 		ended:    make(chan struct{}),
 		prober:   make(chan struct{}, 1),
-		acks:     newAcks(),
+		wire:     newWire(),
 	}
 	go func() {
 		defer close(l.ended)

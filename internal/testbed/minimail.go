@@ -61,9 +61,8 @@ func (m *Minimail) Start(t testing.TB) {
 	sockets := 0
 	t.Cleanup(func() {
 		if !isDone(m.exited) {
-			// but a duplicate of its own connection for each ssh (tunnel.acks),
-			// and the one to ask the kernel (oracle)
-			Eventually(t, "no connection is left open", func() bool { return m.sockets() <= sockets+len(m.SSH())+1 })
+			// but the one to ask the kernel (peer's oracle)
+			Eventually(t, "no connection is left open", func() bool { return m.sockets() <= sockets+1 })
 		}
 		m.End(t, syscall.SIGTERM)
 		m.NobodyLeft(t)

@@ -83,6 +83,18 @@ func sendMail(addr string) (time.Duration, error) {
 	return time.Since(began), nil
 }
 
+// sendTen is ten mails, each on a connection of its own.
+func sendTen(addr string) (sum time.Duration, err error) {
+	for range 10 {
+		d, err := sendMail(addr)
+		if err != nil {
+			return 0, err
+		}
+		sum += d
+	}
+	return sum, nil
+}
+
 // ask says a line and reads the reply's.
 func ask(c net.Conn, say string) error {
 	if _, err := io.WriteString(c, say); err != nil {

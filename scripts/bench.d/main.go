@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"syscall"
 )
 
@@ -28,6 +29,8 @@ func run() error {
 	minimail := flag.String("minimail", "", "the `program`, stripped and static")
 	dir := flag.String("dir", "", "an empty `directory` for what the run makes")
 	docs := flag.String("docs", "", "`directory` of the report; without one there is none")
+	rows := flag.String("rows", "", "measure only rows whose names match this `pattern`")
+	packets := flag.Bool("packets", false, "print the packets of a cold start over 150 ms, and measure nothing")
 	quick := flag.Bool("quick", false, "fewer and smaller runs")
 	flag.Parse()
 	if *minimail == "" || *dir == "" || flag.NArg() > 0 {
@@ -48,11 +51,18 @@ func run() error {
 		os.Exit(130)
 	})()
 
-	b := &bench{world: w, quick: *quick, tell: func(format string, args ...any) { fmt.Printf(format+"\n", args...) }}
+	only, err := regexp.Compile(*rows)
+	if err != nil {
+		return err
+	}
+	b := &bench{world: w, quick: *quick, only: only, tell: func(format string, args ...any) { fmt.Printf(format+"\n", args...) }}
 	for _, p := range peers {
 		if !installed(p) {
 			b.tell("skipped: %s is not installed", p.name)
 		}
+	}
+	if *packets {
+		return b.packets()
 	}
 	if err := b.all(); err != nil {
 		return err

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -24,7 +25,30 @@ type world struct {
 	minimail string
 	who      *user.User          // whom all but sshd run as
 	as       *syscall.Credential // nil: as we do
+	here     place               // where ssh and all before it are
+	there    place               // where sshd and the far end are
 
+	*crew
+}
+
+// A place is a machine, of which this one may play several. The zero value is
+// this machine, on which all is on the loopback.
+type place struct {
+	address string
+	do      func(f func() error) error // calls f there
+}
+
+func (p place) call(f func() error) error {
+	if p.do == nil {
+		return f()
+	}
+	return p.do(f)
+}
+
+func (p place) ip() string { return cmp.Or(p.address, "127.0.0.1") }
+
+// A crew are the processes of a world.
+type crew struct {
 	mu    sync.Mutex
 	all   []*process
 	ended bool
@@ -41,7 +65,7 @@ type process struct {
 
 // newWorld prepares for processes of an unprivileged user.
 func newWorld(dir, minimail string) (*world, error) {
-	w := &world{dir: dir, minimail: minimail}
+	w := &world{dir: dir, minimail: minimail, crew: new(crew)}
 	var err error
 	if os.Geteuid() != 0 {
 		w.who, err = user.Current()
@@ -65,10 +89,10 @@ func (w *world) command(argv ...string) *exec.Cmd {
 	return cmd
 }
 
-func (w *world) start(argv ...string) (*process, error) { return w.launch(w.command(argv...)) }
+func (w *world) start(argv ...string) (*process, error) { return w.launch(w.here, w.command(argv...)) }
 
-// launch starts cmd, with a log of its own.
-func (w *world) launch(cmd *exec.Cmd) (*process, error) {
+// launch starts cmd at a place, with a log of its own.
+func (w *world) launch(at place, cmd *exec.Cmd) (*process, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended {
@@ -85,7 +109,7 @@ func (w *world) launch(cmd *exec.Cmd) (*process, error) {
 		cmd.Stdout = f
 	}
 	cmd.Stderr = f
-	if err := cmd.Start(); err != nil {
+	if err := at.call(cmd.Start); err != nil {
 		return nil, err
 	}
 	p.pid = cmd.Process.Pid
@@ -111,11 +135,11 @@ func (p *process) end() {
 }
 
 // end ends all, in the opposite order of their starts.
-func (w *world) end() {
-	w.mu.Lock()
-	w.ended = true
-	all := w.all
-	w.mu.Unlock()
+func (c *crew) end() {
+	c.mu.Lock()
+	c.ended = true
+	all := c.all
+	c.mu.Unlock()
 	for i := len(all) - 1; i >= 0; i-- {
 		all[i].end()
 	}
@@ -167,10 +191,17 @@ func freePort() (int, error) {
 func local(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
 
 // listening waits until a server is there; it gets a connection by that.
-func listening(addr string, p *process) error {
+func (w *world) listening(addr string, p *process) error {
 	for began := time.Now(); ; time.Sleep(2 * time.Millisecond) {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			return c.Close()
+		err := w.here.call(func() error {
+			c, err := net.Dial("tcp", addr)
+			if err == nil {
+				c.Close()
+			}
+			return err
+		})
+		if err == nil {
+			return nil
 		}
 		select {
 		case <-p.gone:

@@ -29,7 +29,7 @@ func (w *world) startFarEnd() (far, error) {
 	}
 	defer r.Close()
 	cmd.Stdout = s
-	_, err = w.launch(cmd)
+	_, err = w.launch(w.there, cmd)
 	s.Close()
 	if err != nil {
 		return f, err
@@ -73,7 +73,7 @@ func (w *world) startSSHD() error {
 	for name, text := range map[string]string{
 		"authorized_keys": "restrict,port-forwarding " + string(key),
 		"known_hosts":     "provider " + string(hostKey),
-		"sshd_config": fmt.Sprintf(`ListenAddress 127.0.0.1
+		"sshd_config": fmt.Sprintf(`ListenAddress %s
 Port %d
 HostKey %s
 AuthorizedKeysFile %s
@@ -84,9 +84,9 @@ AllowUsers %s
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 AllowTcpForwarding local
-`, port, w.path("hostkey"), w.path("authorized_keys"), w.who.Username),
+`, w.there.ip(), port, w.path("hostkey"), w.path("authorized_keys"), w.who.Username),
 		"ssh_config": fmt.Sprintf(`Host provider
-  HostName 127.0.0.1
+  HostName %s
   Port %d
   User %s
   HostKeyAlias provider
@@ -96,7 +96,7 @@ AllowTcpForwarding local
   IdentityFile %s
   IdentitiesOnly yes
   IdentityAgent none
-`, port, w.who.Username, w.path("known_hosts"), w.path("key")),
+`, w.there.ip(), port, w.who.Username, w.path("known_hosts"), w.path("key")),
 	} {
 		if err := os.WriteFile(w.path(name), []byte(text), 0o644); err != nil {
 			return err
@@ -104,7 +104,7 @@ AllowTcpForwarding local
 	}
 	cmd := w.command(program, "-D", "-e", "-f", w.path("sshd_config"))
 	cmd.SysProcAttr = nil
-	sshd, err := w.launch(cmd)
+	sshd, err := w.launch(w.there, cmd)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (w *world) bareSSH(farPort int) (string, *process, error) {
 func (w *world) readySSH(farPort int) (string, *process, error) {
 	addr, p, err := w.bareSSH(farPort)
 	if err == nil {
-		err = listening(addr, p)
+		err = w.listening(addr, p)
 	}
 	return addr, p, err
 }
@@ -251,7 +251,7 @@ func (w *world) startPeer(p peer, to int, through func(addr string) error) (stri
 		return "", nil, err
 	}
 	addr := local(port)
-	if err := listening(addr, proc); err != nil {
+	if err := w.listening(addr, proc); err != nil {
 		return "", nil, err
 	}
 	began := time.Now()

@@ -1,0 +1,321 @@
+package tunnel
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A pair is a TCP connection whose one end is given to a process, as what ssh
+// has is ssh's. Options are the socket's, whoever has it, so we look at them at
+// our copy.
+type pair struct {
+	ours net.Conn // the other end
+	copy *os.File
+}
+
+func newPair(t *testing.T, address string) *pair {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	p := new(pair)
+	if p.ours, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	if p.copy, err = c.(*net.TCPConn).File(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.ours.Close(); p.copy.Close() })
+	p.set(t, unix.TCP_NODELAY, 0)
+	p.set(t, unix.TCP_QUICKACK, 0)
+	return p
+}
+
+func (p *pair) set(t *testing.T, option, value int) {
+	t.Helper()
+	if err := unix.SetsockoptInt(int(p.copy.Fd()), unix.IPPROTO_TCP, option, value); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *pair) has(option int) bool {
+	v, err := unix.GetsockoptInt(int(p.copy.Fd()), unix.IPPROTO_TCP, option)
+	return err == nil && v != 0
+}
+
+// host is what ssh calls the other end.
+func (p *pair) host() string {
+	a := p.ours.LocalAddr().(*net.TCPAddr)
+	return fmt.Sprintf("[%s]:%d", a.IP, a.Port)
+}
+
+// processWith runs a script that has files from descriptor 3 on; it ends with
+// the test.
+func processWith(t *testing.T, script string, files ...*os.File) (*exec.Cmd, io.Writer) {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", script)
+	cmd.ExtraFiles = files
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
+	})
+	return cmd, stdin
+}
+
+const stays = "while read x; do :; done"
+
+// eventually fails if is does not become true.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(soon); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not come true that %s", what)
+		}
+	}
+}
+
+func TestAllTCPSocketsOfSSHAreHurriedAndNothingElseIsTaken(t *testing.T) {
+	v4, v6 := newPair(t, "127.0.0.1:0"), newPair(t, "[::1]:0")
+	unconnected, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := os.NewFile(uintptr(unconnected), "")
+	defer early.Close()
+	local, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unixSocket, other := os.NewFile(uintptr(local[0]), ""), os.NewFile(uintptr(local[1]), "")
+	defer unixSocket.Close()
+	defer other.Close()
+	udp, err := net.Dial("udp", "127.0.0.1:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	datagrams, err := udp.(*net.UDPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer datagrams.Close()
+	cmd, _ := processWith(t, stays, unixSocket, v4.copy, datagrams, v6.copy, early)
+	found, again := find(cmd.Process.Pid)
+	pid := cmd.Process.Pid
+	want := []socket{{pid, 4, v4.host()}, {pid, 6, v6.host()}, {pid, 7, ""}}
+	if !slices.Equal(found, want) || !again {
+		t.Errorf("found %v, look again: %t; want %v", found, again, want)
+	}
+	for _, p := range []*pair{v4, v6} {
+		if !p.has(unix.TCP_NODELAY) || !p.has(unix.TCP_QUICKACK) {
+			t.Errorf("%s is not hurried", p.host())
+		}
+	}
+}
+
+func TestTheConnectionOfAHelperIsHurried(t *testing.T) {
+	p := newPair(t, "127.0.0.1:0")
+	cmd, _ := processWith(t, "(sh -c '"+stays+"; :' <&4) & exec 3>&-; wait", p.copy, mustPipe(t))
+	eventually(t, "only a helper has it", func() bool {
+		found, _ := find(cmd.Process.Pid)
+		return len(found) > 0 && !slices.ContainsFunc(found, func(s socket) bool { return s.pid == cmd.Process.Pid })
+	})
+	if !p.has(unix.TCP_NODELAY) {
+		t.Error("not hurried")
+	}
+}
+
+// mustPipe is the reading end of a pipe that has no end before the test has.
+func mustPipe(t *testing.T) *os.File {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return r
+}
+
+func TestAProcessThatHasGoneIsNotLookedAtAgain(t *testing.T) {
+	cmd := exec.Command("true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if found, again := find(cmd.Process.Pid); len(found) > 0 || again {
+		t.Errorf("found %v, look again: %t", found, again)
+	}
+}
+
+// followed follows a process until the test ends.
+func followed(t *testing.T, pid int) (*wire, *launch) {
+	w, l := newWire(), &launch{letIn: make(chan struct{}), answered: make(chan struct{})}
+	gone, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		w.follow(pid, l, gone)
+	}()
+	t.Cleanup(func() {
+		close(gone)
+		if <-done; len(w.known()) > 0 {
+			t.Errorf("ssh has gone, and its sockets are still known: %v", w.known())
+		}
+	})
+	return w, l
+}
+
+func (w *wire) known() []socket {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sockets
+}
+
+// ssh's libc may have a connection before ssh has one, to a name server say.
+func TestOnlyTheConnectionThatSSHNamesIsHurriedAfterTheLogin(t *testing.T) {
+	libc, host := newPair(t, "127.0.0.1:0"), newPair(t, "127.0.0.1:0")
+	cmd, _ := processWith(t, stays, libc.copy, host.copy)
+	w, l := followed(t, cmd.Process.Pid)
+	eventually(t, "both are found", func() bool { return len(w.known()) == 2 })
+	l.loggedIn(host.host())
+	want := []socket{{cmd.Process.Pid, 4, host.host()}}
+	eventually(t, "only that is known which ssh has named", func() bool { return slices.Equal(w.known(), want) })
+	libc.set(t, unix.TCP_QUICKACK, 0)
+	for range 3 {
+		host.set(t, unix.TCP_QUICKACK, 0)
+		eventually(t, "it is hurried until somebody is answered", func() bool { return host.has(unix.TCP_QUICKACK) })
+	}
+	if libc.has(unix.TCP_QUICKACK) {
+		t.Error("libc's is hurried, too")
+	}
+}
+
+func TestWhereAHelperHasTheConnectionAllOfItsAreHurried(t *testing.T) {
+	one, two := newPair(t, "127.0.0.1:0"), newPair(t, "127.0.0.1:0")
+	cmd, _ := processWith(t, stays, one.copy, two.copy)
+	w, l := followed(t, cmd.Process.Pid)
+	l.loggedIn("") // via proxy
+	close(l.answered)
+	for range 3 {
+		one.set(t, unix.TCP_QUICKACK, 0)
+		two.set(t, unix.TCP_QUICKACK, 0)
+		eventually(t, "both are hurried", func() bool {
+			w.now()
+			return one.has(unix.TCP_QUICKACK) && two.has(unix.TCP_QUICKACK)
+		})
+	}
+}
+
+func TestAConnectionEndsWhenSSHEndsIt(t *testing.T) {
+	p, stays := newPair(t, "127.0.0.1:0"), newPair(t, "127.0.0.1:0")
+	cmd, stdin := processWith(t, "read x; exec 3>&-; read x", p.copy, stays.copy)
+	w, l := followed(t, cmd.Process.Pid)
+	eventually(t, "both are found", func() bool { return len(w.known()) == 2 })
+	l.loggedIn("")
+	close(l.answered)
+	p.copy.Close()
+	defer w.expect()()
+	if _, err := io.WriteString(stdin, "\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.ours.SetReadDeadline(time.Now().Add(soon))
+	if _, err := p.ours.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the other end of what ssh has closed sees %v", err)
+	}
+}
+
+func TestWhileAClientWaitsItsFirstByteIsHurriedAgainAndAgain(t *testing.T) {
+	p := newPair(t, "127.0.0.1:0")
+	cmd, _ := processWith(t, stays, p.copy)
+	w, l := followed(t, cmd.Process.Pid)
+	eventually(t, "it is found", func() bool { return len(w.known()) == 1 })
+	close(l.answered)
+	for range 5 {
+		came := w.expect()
+		p.set(t, unix.TCP_QUICKACK, 0)
+		eventually(t, "it is hurried", func() bool {
+			w.expect()() // more than 50 ms may have passed
+			return p.has(unix.TCP_QUICKACK)
+		})
+		came()
+	}
+}
+
+func TestNothingWakesUpForAClientThatHasWaitedForLongOrForNobody(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWire()
+		w.expect()
+		if w.expected() || len(w.wake) > 0 {
+			t.Error("there is no connection, and yet something is done for it")
+		}
+		w.take([]socket{{pid: 0}})
+		came := w.expect()
+		if !w.expected() || len(w.wake) == 0 {
+			t.Error("a client waits, and nothing is done for it")
+		}
+		came()
+		if w.expected() {
+			t.Error("nobody waits any more, and yet something is done")
+		}
+		defer w.expect()()
+		time.Sleep(ackFor - time.Nanosecond)
+		if !w.expected() {
+			t.Errorf("given up before %s", ackFor)
+		}
+		time.Sleep(time.Nanosecond)
+		if w.expected() {
+			t.Errorf("what comes after %s is not worth a wake-up", ackFor)
+		}
+	})
+}
+
+// looks counts how often a wire looks for sockets while ssh logs in.
+func looks(t *testing.T, login time.Duration, again bool) (n int) {
+	bubble(t, func(t *testing.T) {
+		w, l := newWire(), &launch{letIn: make(chan struct{}), answered: make(chan struct{})}
+		w.find = func(int) ([]socket, bool) { n++; return nil, again }
+		gone := make(chan struct{})
+		go w.follow(1, l, gone)
+		time.Sleep(login)
+		close(gone)
+		synctest.Wait()
+	})
+	return n
+}
+
+func TestALoginIsLookedAtEachMillisecondAtFirstAndMoreAndMoreRarely(t *testing.T) {
+	if n := looks(t, 100*time.Millisecond, true); n < 90 || n > 101 {
+		t.Errorf("looked %d times in 100 ms", n)
+	}
+	if n := looks(t, time.Minute, true); n > 1000 {
+		t.Errorf("looked %d times in a minute", n)
+	}
+}
+
+func TestWhereTheKernelDoesNotLetUsNobodyLooksAgain(t *testing.T) {
+	if n := looks(t, time.Minute, false); n != 1 {
+		t.Errorf("looked %d times", n)
+	}
+}
