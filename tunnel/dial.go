@@ -105,14 +105,22 @@ type knock struct {
 	network, address string
 	answered         func(context.Context, net.Conn) error
 
-	near    string // the address that was dialed because it is known
-	problem error  // the last one seen
+	near    string   // the address that was dialed because it is known
+	problem error    // the last one seen
+	told    []string // what the log has of near ends that were not used
 }
 
 // untilAnswered returns a connection that has been answered, or errEnded, or
 // ctx's error. As long as the launch has not answered anybody, one client at
 // a time tries whether it does, and the others wait for its success.
 func (k *knock) untilAnswered(ctx context.Context) (stream, error) {
+	select {
+	case <-k.l.running:
+	case <-k.l.ended:
+		return nil, errEnded
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	for {
 		turn := k.t.knocking
 		if !isClosed(k.l.answered) {
@@ -180,7 +188,7 @@ func (k *knock) once(ctx context.Context) (stream, time.Duration) {
 	defer context.AfterFunc(k.l.life, cancel)() // a dead ssh answers nobody
 	came := k.l.wire.expect()
 	defer came()
-	c, trusted, err := k.dial(ctx)
+	c, proved, err := k.dial(ctx)
 	if errors.Is(err, errNotTrusted) {
 		return nil, time.Second
 	}
@@ -210,7 +218,7 @@ func (k *knock) once(ctx context.Context) (stream, time.Duration) {
 		}
 		return nil, time.Second
 	}
-	if !trusted && k.trust(ctx, c, k.near) != nil {
+	if !proved && k.trust(ctx, c, k.near) != nil {
 		c.Close()
 		k.l.setNear(k.address, "")
 		return nil, time.Second
@@ -227,8 +235,8 @@ func (k *knock) why() error {
 		why = fmt.Errorf("%w (%s)", why, line)
 	case line != "":
 		why = errors.New(line)
-	case why == nil && k.before != nil:
-		return k.before
+	case k.before != nil && (why == nil || len(k.told) > 0 && !up):
+		return k.before // if it is about strangers, the launch before had time to say more
 	case why == nil && up:
 		why = errors.New("too many clients are waiting for its answer")
 	case why == nil:

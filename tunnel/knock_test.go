@@ -24,13 +24,13 @@ func TestAnUntrustedNearEndIsNeverUsed(t *testing.T) {
 		began := time.Now()
 		log := new(strings.Builder)
 		var refused []net.Conn
-		w := newWorld(t, Config{Idle: time.Hour, Log: zerolog.New(log), Trust: func(_ context.Context, c net.Conn) error {
+		w := newWorld(t, Config{Idle: time.Hour, Log: zerolog.New(log), Prove: leads(func(_ context.Context, c net.Conn) error {
 			if time.Since(began) < 3*time.Second {
 				refused = append(refused, c)
 				return errStranger
 			}
 			return nil
-		}})
+		})})
 		var asked time.Duration
 		answered := func(_ context.Context, c net.Conn) error {
 			asked = time.Since(began)
@@ -66,7 +66,7 @@ func TestAnUntrustedNearEndIsNeverUsed(t *testing.T) {
 
 func TestAnUntrustedNearEndIsNoAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t, Config{Trust: func(context.Context, net.Conn) error { return errStranger }})
+		w := newWorld(t, Config{Prove: leads(func(context.Context, net.Conn) error { return errStranger })})
 		var clients []*client
 		for range 10 {
 			clients = append(clients, w.comes(time.Second))
@@ -285,13 +285,13 @@ func TestABarePortIsTriedAtBothLoopbackAddresses(t *testing.T) {
 		},
 		"is a stranger's": func(w *world) {
 			first := true
-			w.cfg.Trust = func(context.Context, net.Conn) error {
+			w.cfg.Prove = leads(func(context.Context, net.Conn) error {
 				if first {
 					first = false
 					return errStranger
 				}
 				return nil
-			}
+			})
 		},
 	} {
 		t.Run("the first "+name, func(t *testing.T) {
@@ -382,13 +382,13 @@ func TestANearEndThatIsKnownIsCheckedWhenItHasAnswered(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var seen []string
 		trusted := true
-		w := newWorld(t, Config{Idle: time.Hour, Trust: func(context.Context, net.Conn) error {
+		w := newWorld(t, Config{Idle: time.Hour, Prove: leads(func(context.Context, net.Conn) error {
 			seen = append(seen, "checked")
 			if !trusted {
 				return errStranger
 			}
 			return nil
-		}})
+		})})
 		dial := w.dial
 		w.dial = func(ctx context.Context, network, address string) (stream, error) {
 			if strings.HasPrefix(address, "127.") {
@@ -431,7 +431,7 @@ func TestADroppedConnectionIsNotTriedAtTheOtherAddress(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var dialed []string
 		log := new(strings.Builder)
-		w := newWorld(t, Config{Log: zerolog.New(log), Trust: func(context.Context, net.Conn) error { return ErrDropped }})
+		w := newWorld(t, Config{Log: zerolog.New(log), Prove: leads(func(context.Context, net.Conn) error { return ErrDropped })})
 		dial := w.dial
 		w.dial = func(ctx context.Context, network, address string) (stream, error) {
 			dialed = append(dialed, address)

@@ -90,6 +90,11 @@ func (t *Tunnel) listen(l *launch, r io.Reader, log zerolog.Logger, stop context
 				why = line // of a port, the line before says it
 			}
 			why = "ssh cannot listen on " + end + ", its near end here: " + why
+			if l.proof.Holder != nil {
+				if who := l.proof.Holder(end); who != "" {
+					why += " (" + who + ")"
+				}
+			}
 			l.remember(why, m) // in place of ssh's next lines, which say less
 			time.AfterFunc(nearEndTimeout, func() {
 				if !isClosed(l.answered) {

@@ -1,56 +1,84 @@
 package tunnel
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"syscall"
+	"time"
 )
 
+// nearTimeout is how long a near end may take to connect. On the loopback that
+// is done at once, unless the queue of who listens there is full; then another
+// address, or the next try, is better than TCP's second try a second later.
+const nearTimeout = 100 * time.Millisecond
+
 // dial tries the near end's addresses in turn and returns the first connection
-// that is trusted. Once one of them is known to be ssh's, a connection to it
+// that is the launch's. Once one of them is known to be ssh's, a connection to it
 // need not wait until ssh has accepted it: it can be checked when it has been
 // answered.
-func (k *knock) dial(ctx context.Context) (c stream, trusted bool, err error) {
+func (k *knock) dial(ctx context.Context) (c stream, proved bool, err error) {
 	if k.near = k.l.near(k.address); k.near != "" && k.answered != nil {
-		c, err = k.t.dial(ctx, k.network, k.near)
-		k.note(ctx, err)
+		if c, err = k.connect(ctx, k.near); err != nil {
+			k.l.setNear(k.address, "")
+		}
 		return c, false, err
 	}
-	var distrusted error
 	for _, address := range nearAddresses(k.network, k.address) {
-		if c, err = k.t.dial(ctx, k.network, address); err != nil {
-			k.note(ctx, err)
-			continue
-		}
-		if err = k.trust(ctx, c, address); err == nil {
-			err = k.belongs(c, address)
-		}
-		if err == nil {
+		c, e := k.reach(ctx, address)
+		if e == nil {
 			if k.network == "tcp" {
 				k.l.setNear(k.address, address)
 			}
 			return c, true, nil
 		}
-		c.Close()
-		distrusted = errNotTrusted
-		if errors.Is(err, ErrDropped) {
-			break // there is somebody, and the other address is no better
+		if errors.Is(e, ErrDropped) {
+			return nil, false, errNotTrusted // it is ssh, and the other address is no better
+		}
+		if err == nil || !errors.Is(e, errNotTrusted) {
+			err = e // ssh may listen there in a moment
 		}
 	}
-	return nil, false, cmp.Or(distrusted, err)
+	return nil, false, err
 }
 
-// note keeps an error of our own in dialing, for the client.
-func (k *knock) note(ctx context.Context, err error) {
-	if err != nil && !notYet(err) && ctx.Err() == nil {
+// reach connects to one address, if it is the launch that listens there.
+func (k *knock) reach(ctx context.Context, address string) (stream, error) {
+	if listens := k.l.proof.Listens; listens != nil {
+		if err := listens(k.network, address); err != nil {
+			return nil, k.distrust(address, err)
+		}
+	}
+	c, err := k.connect(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.trust(ctx, c, address); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// connect keeps an error of our own for the client.
+func (k *knock) connect(ctx context.Context, address string) (stream, error) {
+	near, cancel := context.WithTimeout(ctx, nearTimeout)
+	defer cancel()
+	c, err := k.t.dial(near, k.network, address)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case near.Err() != nil:
+		k.problem = fmt.Errorf("%s takes no connection: too many wait there", address)
+	case !notYet(err):
 		k.problem = err
 	}
+	return c, err
 }
 
 // ErrDropped is about a connection that nobody holds any more, or has held for
-// long. ssh does that when the far port is closed; Trust may say so.
+// long. ssh does that when the far port is closed; Proof.Leads may say so.
 var ErrDropped = errors.New("the near end dropped the connection")
 
 // errNotTrusted means that somebody answered at the near end.
@@ -68,35 +96,31 @@ func notYet(err error) bool {
 }
 
 func (k *knock) trust(ctx context.Context, c stream, address string) error {
-	if k.t.cfg.Trust == nil {
+	if k.l.proof.Leads == nil {
 		return nil
 	}
-	err := k.t.cfg.Trust(ctx, c)
-	if ctx.Err() == nil {
-		k.distrust(address, err)
+	err := k.l.proof.Leads(ctx, c, address)
+	if err == nil || ctx.Err() != nil {
+		return err
 	}
-	return err
+	return k.distrust(address, err)
 }
 
-func (k *knock) belongs(c stream, address string) error {
-	if k.t.cfg.Belongs == nil {
-		return nil
-	}
-	err := k.t.cfg.Belongs(c, k.l.process())
-	k.distrust(address, err)
-	return err
-}
-
-// distrust keeps why a connection is not used, and logs who sits on our near
-// end, once for each client.
-func (k *knock) distrust(address string, err error) {
-	if err == nil {
-		return
-	}
-	if !errors.Is(err, ErrDropped) && (k.problem == nil || k.problem.Error() != err.Error()) {
-		k.t.cfg.Log.Warn().Str("near_end", address).Err(err).Msg("a connection to the near end was not used")
+// distrust keeps why a near end is not used, and logs who sits there, once for
+// each client.
+func (k *knock) distrust(address string, err error) error {
+	if notYet(err) {
+		return err
 	}
 	k.problem = err
+	if errors.Is(err, ErrDropped) {
+		return err
+	}
+	if why := err.Error(); !slices.Contains(k.told, why) {
+		k.told = append(k.told, why)
+		k.t.cfg.Log.Warn().Str("near_end", address).Err(err).Msg("a near end was not used")
+	}
+	return errNotTrusted
 }
 
 // near is where ssh is known to listen for a near end; empty: it is not known.

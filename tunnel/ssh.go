@@ -57,7 +57,7 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	if err != nil {
 		return fmt.Errorf("cannot run %s: %w", t.cfg.Argv[0], err)
 	}
-	l.setProcess(cmd.Process.Pid)
+	l.runs(cmd.Process.Pid, t.cfg.Prove) // before it is waited for: its pid is its own
 	log := t.cfg.Log.With().Int("pid", cmd.Process.Pid).Logger()
 	log.Info().Str("argv", shellWords(t.cfg.Argv)).Msg("launched ssh")
 

@@ -101,7 +101,7 @@ func command(t *testing.T, cfg Config) *running {
 	cfg.Log, cfg.Listen = zerolog.New(r.log), hear
 	tunnel := New(cfg)
 	ctx, stop := context.WithCancel(context.Background())
-	r.launch = &launch{began: time.Now(), stop: stop, answered: make(chan struct{}), ended: make(chan struct{}), letIn: make(chan struct{}), wire: newWire()}
+	r.launch = &launch{began: time.Now(), running: make(chan struct{}), stop: stop, answered: make(chan struct{}), ended: make(chan struct{}), letIn: make(chan struct{}), wire: newWire()}
 	go func() {
 		defer close(r.ended)
 		r.err <- tunnel.ssh(ctx, r.launch)

@@ -71,8 +71,13 @@ func (l *launch) process() int {
 	return l.pid
 }
 
-func (l *launch) setProcess(pid int) {
+// runs is called once, when there is a process.
+func (l *launch) runs(pid int, prove func(pid int) Proof) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pid = pid
+	if prove != nil {
+		l.proof = prove(pid)
+	}
+	close(l.running)
 }

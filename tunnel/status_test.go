@@ -20,7 +20,7 @@ func TestTheStatusFollowsTheTunnel(t *testing.T) {
 		}})
 		fail := errors.New("refused")
 		tun.run = func(ctx context.Context, l *launch) error {
-			l.setProcess(4711)
+			l.runs(4711, nil)
 			select {
 			case <-ctx.Done():
 				time.Sleep(time.Second) // slow to go

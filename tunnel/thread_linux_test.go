@@ -50,7 +50,7 @@ func TestTheThreadThatHasStartedSSHIsKept(t *testing.T) {
 	tunnel := New(Config{Argv: fake("speaker", "1", "word"), Log: zerolog.New(w)})
 	done := make(chan error, 1)
 	go func() {
-		done <- tunnel.ssh(context.Background(), &launch{began: time.Now(), answered: make(chan struct{}), letIn: make(chan struct{}), wire: newWire()})
+		done <- tunnel.ssh(context.Background(), &launch{began: time.Now(), running: make(chan struct{}), answered: make(chan struct{}), letIn: make(chan struct{}), wire: newWire()})
 	}()
 	select {
 	case err := <-done:

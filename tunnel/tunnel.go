@@ -34,17 +34,9 @@ type Config struct {
 	// Jitter the bound of a random addition that is drawn afresh each time.
 	// Both zero: it is closed at once.
 	Idle, Jitter time.Duration
-	// Trust says whether the program at the other end of a fresh connection to
-	// a near end is our own ssh; nil trusts everybody. Dial closes a connection
-	// that is not trusted without having sent or passed on a byte. It must end
-	// when ctx does.
-	Trust func(ctx context.Context, c net.Conn) error
-	// Belongs, if not nil, says whether who listens at the other end of c is the
-	// launched process, or one of its group, and not some other tunnel of ours.
-	// It is asked, after Trust, before a near end of a launch is used for the
-	// first time, and for each connection to a Unix socket, which anybody of
-	// ours may replace.
-	Belongs func(c net.Conn, pid int) error
+	// Prove, if not nil, is told the pid of each launch, while it surely is that
+	// of the launched process, and returns what tells whose the near ends are.
+	Prove func(pid int) Proof
 	// Listen, if not nil, is called for each launch, and returns what tells the
 	// meaning of each line that the command says on its standard error. By
 	// itself a line is the reason if the command ends after it.
@@ -54,6 +46,22 @@ type Config struct {
 	Changed func(Status)
 	// Log gets one line per event. The zero Logger discards.
 	Log zerolog.Logger
+}
+
+// A Proof tells whether a near end is that of one launch. A nil function says
+// yes. Nothing is sent to, or passed on from, a near end of somebody else's.
+type Proof struct {
+	// Listens says whether the launch listens at an address, before one of its
+	// near ends is used for the first time: nil if so, ECONNREFUSED if nobody
+	// does, otherwise who does.
+	Listens func(network, address string) error
+	// Leads says whether a connection to an address, made after Listens has said
+	// yes, is one to the launch. It may wait until it has been accepted, and must end when
+	// ctx does. The error is ErrDropped, or says who is there.
+	Leads func(ctx context.Context, c net.Conn, address string) error
+	// Holder is who keeps the launch from listening at one of NearEnds; empty:
+	// that is not known.
+	Holder func(nearEnd string) string
 }
 
 // A Tunnel is a supervised ssh. Make it with New.
@@ -104,6 +112,8 @@ type launch struct {
 	began    time.Time
 	life     context.Context    // done when it is told to go, or has ended
 	stop     context.CancelFunc // ends it: TERM, later KILL
+	running  chan struct{}      // closed when it has a pid and a proof
+	proof    Proof              // read it after running
 	letIn    chan struct{}      // closed when ssh says that the host has let it in
 	letInAt  time.Time          // when that was; read it after letIn
 	host     string             // to where it is connected, Meaning.Host; read it after letIn
@@ -230,6 +240,7 @@ func (t *Tunnel) launch() *launch {
 		began:    time.Now(),
 		life:     ctx,
 		stop:     stop,
+		running:  make(chan struct{}),
 		letIn:    make(chan struct{}),
 		answered: make(chan struct{}),
 		ended:    make(chan struct{}),

@@ -89,6 +89,13 @@ func newWorld(t tester, cfg Config, lives ...life) *world {
 	return w
 }
 
+// leads is a Config.Prove of which only a connection tells whose it is.
+func leads(f func(context.Context, net.Conn) error) func(int) Proof {
+	return func(int) Proof {
+		return Proof{Leads: func(ctx context.Context, c net.Conn, _ string) error { return f(ctx, c) }}
+	}
+}
+
 // ssh is the fake of Tunnel.ssh.
 func (w *world) ssh(ctx context.Context, l *launch) error {
 	w.mu.Lock()
@@ -101,6 +108,7 @@ func (w *world) ssh(ctx context.Context, l *launch) error {
 		w.t.Errorf("launch %d, but there is no client", len(w.lives))
 	}
 	w.lives = append(w.lives, &s)
+	l.runs(len(w.lives), w.cfg.Prove)
 	w.mu.Unlock()
 
 	if s.letIn > 0 {

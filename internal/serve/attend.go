@@ -139,15 +139,15 @@ func tunnelConfig(s settings.Settings, log zerolog.Logger, tell *daemon.Teller) 
 	if err != nil {
 		log.Warn().Err(err).Msg("cannot run ssh; trying again when a client comes")
 	}
+	argv := openssh.Command{Program: s.SSH, ConfigFile: s.SSHConfig, Options: s.SSHOptions, Host: s.Host, Forwards: forward.Lines(s.Forwards)}.Argv(version)
 	return tunnel.Config{
-		Argv:     openssh.Command{Program: s.SSH, ConfigFile: s.SSHConfig, Options: s.SSHOptions, Host: s.Host, Forwards: forward.Lines(s.Forwards)}.Argv(version),
-		Env:      openssh.Env(),
+		Argv:     argv,
+		Env:      append(openssh.Env(), peer.Mark()),
 		Name:     s.Host,
 		NearEnds: forward.NearEnds(s.Forwards),
 		Idle:     s.Idle,
 		Jitter:   s.Jitter,
-		Trust:    peer.Trust(log),
-		Belongs:  peer.Owns,
+		Prove:    peer.Prover(argv),
 		Listen:   hear,
 		Changed:  func(now tunnel.Status) { tell.Status(sentence(now)) },
 		Log:      log,

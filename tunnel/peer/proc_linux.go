@@ -1,105 +1,138 @@
 package peer
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"fmt"
-	"net/netip"
 	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
-// ListenersAt finds those who listen at ports, with as much about them as the
-// kernel tells us (proc(5)): root sees all.
+// ListenersAt finds those who have ports, with as much about them as the kernel
+// tells us (proc(5)): root sees all.
 func ListenersAt(ports []int) ([]Listener, error) {
-	var all []Listener
-	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		b, err := os.ReadFile(file)
-		if os.IsNotExist(err) && strings.HasSuffix(file, "6") {
-			continue // no IPv6
-		}
+	var all []socket
+	for _, port := range ports {
+		at, err := socketsAt(port)
 		if err != nil {
 			return nil, fmt.Errorf("cannot see who listens: %w", err)
 		}
-		for _, l := range parseListeners(string(b)) {
-			if slices.Contains(ports, int(l.At.Port())) {
-				all = append(all, l)
-			}
+		all = append(all, at...)
+	}
+	return listeners(all), nil
+}
+
+// listeners are those of the sockets that keep others from listening, with the
+// processes that have them.
+func listeners(sockets []socket) []Listener {
+	var all []Listener
+	var inodes []uint64
+	for _, s := range sockets {
+		if s.listens() || s.state == tcpClosed {
+			all = append(all, Listener{At: s.at, UID: s.uid, Inode: s.inode, Deaf: !s.listens()})
+			inodes = append(inodes, s.inode)
 		}
 	}
 	if len(all) > 0 {
-		findOwners(all, "[0-9]*")
-	}
-	return all, nil
-}
-
-// parseListeners reads /proc/net/tcp or tcp6.
-func parseListeners(table string) []Listener {
-	const listening = "0A"
-	var all []Listener
-	for l := range strings.Lines(table) {
-		f := strings.Fields(l)
-		if len(f) < 10 || f[3] != listening {
-			continue
-		}
-		at, ok := parseHexAddress(f[1])
-		uid, err := strconv.Atoi(f[7])
-		if ok && err == nil {
-			all = append(all, Listener{At: at, UID: uid, Inode: f[9]})
+		procs := holders(pids(), inodes...)
+		for i := range all {
+			all[i].Procs = procs[all[i].Inode]
 		}
 	}
 	return all
 }
 
-// parseHexAddress reads ADDRESS:PORT: words of 32 bits in the machine's order.
-func parseHexAddress(s string) (netip.AddrPort, bool) {
-	a, p, _ := strings.Cut(s, ":")
-	b, err := hex.DecodeString(a)
-	port, portErr := strconv.ParseUint(p, 16, 16)
-	if err != nil || portErr != nil || len(b)%4 != 0 {
-		return netip.AddrPort{}, false
+// pids are all processes that we can see.
+func pids() []int {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil
 	}
-	for i := 0; i < len(b); i += 4 {
-		binary.NativeEndian.PutUint32(b[i:], binary.BigEndian.Uint32(b[i:]))
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	var all []int
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			all = append(all, pid)
+		}
 	}
-	addr, ok := netip.AddrFromSlice(b)
-	return netip.AddrPortFrom(addr.Unmap(), uint16(port)), ok
+	return all
 }
 
-// findOwners looks through the processes whose pids match a pattern, as far as
-// we may look into them.
-func findOwners(all []Listener, pids string) {
-	fds, _ := filepath.Glob("/proc/" + pids + "/fd/*")
-	for _, fd := range fds {
-		to, err := os.Readlink(fd)
-		if err != nil || !strings.HasPrefix(to, "socket:[") {
-			continue
-		}
-		for i := range all {
-			if to != "socket:["+all[i].Inode+"]" {
-				continue
-			}
-			pid, _ := strconv.Atoi(strings.Split(fd, "/")[2])
-			if p := ProcessOf(pid); !slices.Contains(all[i].Procs, p) {
-				all[i].Procs = append(all[i].Procs, p)
+// holders are those of the processes that have sockets open, as far as we may
+// look into them, by the sockets' inodes.
+func holders(pids []int, inodes ...uint64) map[uint64][]Process {
+	wanted := map[string]uint64{}
+	for _, i := range inodes {
+		wanted[fmt.Sprintf("socket:[%d]", i)] = i
+	}
+	found := map[uint64][]Process{}
+	for _, pid := range pids {
+		for i := range openSockets(pid, wanted) {
+			if p := ProcessOf(pid); p.Name != "" {
+				found[i] = append(found[i], p)
 			}
 		}
 	}
+	return found
 }
 
-// ProcessOf is the process with that pid; its name is empty if there is none.
+// openSockets are those of the wanted ones that a process has open.
+func openSockets(pid int, wanted map[string]uint64) map[uint64]bool {
+	dir, err := os.Open(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	found := map[uint64]bool{}
+	for _, name := range names {
+		to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, name))
+		if i, ok := wanted[to]; ok && err == nil {
+			found[i] = true
+		}
+	}
+	return found
+}
+
+// ProcessOf is the process with that pid. Its name, which it may choose, could
+// look like the end of a name and what follows.
 func ProcessOf(pid int) Process {
 	p := Process{PID: pid}
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	head, rest, _ := strings.Cut(string(b), ") ")
-	_, p.Name, _ = strings.Cut(head, "(")
-	if f := strings.Fields(rest); len(f) > 19 { // proc_pid_stat(5), from the third field on
-		p.Parent, _ = strconv.Atoi(f[1])
-		p.Group, _ = strconv.Atoi(f[2])
-		p.Began, _ = strconv.ParseUint(f[19], 10, 64)
+	stat := string(b)
+	begin, end := strings.Index(stat, "("), strings.LastIndex(stat, ") ")
+	if begin < 0 || end < begin {
+		return p
 	}
+	f := strings.Fields(stat[end+2:])
+	if len(f) < 20 { // proc_pid_stat(5), from the third field on
+		return p
+	}
+	p.Name = printable(stat[begin+1 : end])
+	p.Parent, _ = strconv.Atoi(f[1])
+	p.Group, _ = strconv.Atoi(f[2])
+	p.Began, _ = strconv.ParseUint(f[19], 10, 64)
 	return p
+}
+
+// printable is a name without what could do something to a terminal, and never
+// empty.
+func printable(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(name, "?"))
+	if name == "" {
+		return "?"
+	}
+	return name
+}
+
+// words are the NUL-terminated strings of a process's cmdline or environ.
+func words(pid int, file string) []string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+	return strings.Split(string(b), "\x00")
 }
