@@ -6,15 +6,58 @@ import (
 	"time"
 )
 
-// The pauses after failed launches. They stay below what gets a user banned:
-// sshd's PerSourcePenalties, fail2ban (5 failures in 10 min), ufw's limit (6
-// connections in 30 s), sshguard. The last one repeats.
-var (
-	// A person has to mend what the host rejected.
-	rejectedPauses = []time.Duration{time.Minute, 15 * time.Minute, 30 * time.Minute}
-	// The network may mend itself.
-	failedPauses = []time.Duration{time.Second, 3 * time.Second, 6 * time.Second, 10 * time.Second}
+// What a failure means for the pause that follows it.
+const (
+	Unclear  = ""         // the host may have counted it as a failed login
+	Unseen   = "unseen"   // nobody has seen us, or nobody minds
+	Early    = "early"    // who answered has hung up, or said nothing, before we could do any harm
+	Hidden   = "hidden"   // only a helper on the way to the host knows
+	Definite = "definite" // no waiting mends it
 )
+
+// pausesAfter are what follows failed launches; the last one of each kind repeats. They stay
+// below what gets a user banned (sshd's PerSourcePenalties, fail2ban's 5 failures
+// in 10 min, ufw's limit of 6 connections in 30 s, sshguard): of what a host may
+// count, it sees two in 10 min, and of what it may or may not see, four.
+var pausesAfter = map[string][]time.Duration{
+	Unclear:  {3 * time.Second, 10 * time.Minute},
+	Unseen:   {time.Second, 3 * time.Second, 6 * time.Second, 10 * time.Second},
+	Early:    {time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute},
+	Hidden:   {3 * time.Second, 2 * time.Minute, 4 * time.Minute},
+	Definite: {time.Minute, 15 * time.Minute, 30 * time.Minute},
+}
+
+const (
+	// betweenLaunches is the least time from one launch to the next.
+	betweenLaunches = 3 * time.Second
+	// forgotten is how long no launch must have failed for the pauses to begin
+	// anew.
+	forgotten = time.Hour
+	// held is the longest pause that clients wait through; from a longer one they
+	// are told at once.
+	held = time.Minute
+)
+
+// A failure is why a launch ended by itself.
+type failure struct {
+	why  error
+	kind string
+	// hopeless is that clients are refused at once: waiting cannot help.
+	hopeless bool
+}
+
+func (f failure) Error() string { return f.why.Error() }
+func (f failure) Unwrap() error { return f.why }
+
+// failureOf is err as a failure. What is not known to be harmless is not.
+func failureOf(err error) failure {
+	var f failure
+	if !errors.As(err, &f) {
+		f = failure{why: err}
+	}
+	f.hopeless = f.hopeless || f.kind == Definite
+	return f
+}
 
 // backOff is the state between a launch that failed and the next one that is
 // allowed. The zero value is off. It belongs to Run.
@@ -23,25 +66,27 @@ type backOff struct {
 	until    time.Time
 	why      error // of the last failure, even when the pause is over
 	since    time.Time
-	rejected bool
+	hopeless bool          // clients are refused
 	door     chan struct{} // closed at its end: clients wait at it
 
-	rejections, failures int // in a row
+	failures map[string]int // of each kind, in a row
 }
 
 func (b *backOff) on() bool { return b.over != nil }
 
-// failed starts the pause that follows a launch that ended because of why.
-func (b *backOff) failed(why error) time.Duration {
-	pauses, n := failedPauses, &b.failures
-	b.rejected = rejected(why)
-	if b.rejected {
-		pauses, n = rejectedPauses, &b.rejections
+// failed starts the pause that follows a launch, begun at some time, that ended
+// because of why.
+func (b *backOff) failed(why error, began time.Time) time.Duration {
+	f := failureOf(why)
+	if b.failures == nil || time.Since(b.since) > forgotten {
+		b.failures = make(map[string]int)
 	}
-	d := pauses[min(*n, len(pauses)-1)]
+	table := pausesAfter[f.kind]
+	d := table[min(b.failures[f.kind], len(table)-1)]
+	b.failures[f.kind]++
+	d = max(d, time.Until(began.Add(betweenLaunches)))
 	d += upTo(d / 5) // so that many machines do not knock in step
-	*n++
-	b.why, b.since = why, time.Now()
+	b.why, b.since, b.hopeless = why, time.Now(), f.hopeless
 	b.until, b.over, b.door = b.since.Add(d), time.After(d), make(chan struct{})
 	return d
 }
@@ -57,22 +102,22 @@ func (b *backOff) end() {
 // forget ends the pause and starts the pauses anew.
 func (b *backOff) forget() {
 	b.end()
-	b.rejections, b.failures = 0, 0
+	b.failures = nil
 }
 
 // reply is for a client that comes while the pause is on: it waits, or is
-// refused when waiting cannot help.
+// refused when that cannot help, or takes too long.
 func (b *backOff) reply(name string) leaseReply {
 	next := fmt.Sprintf("; next try in %s", inSeconds(time.Until(b.until)))
 	r := leaseReply{err: noTunnel(name, b.why, next), why: noTunnel(name, b.why, "")}
-	if !b.rejected {
+	if !b.hopeless && time.Until(b.until) <= held {
 		r.retry = b.door
 	}
 	return r
 }
 
 func (b *backOff) hint() string {
-	if b.rejected {
+	if time.Until(b.until) > held {
 		return "; once that is mended, a restart or a HUP tries again at once"
 	}
 	return ""
@@ -86,6 +131,3 @@ func inSeconds(d time.Duration) string {
 	}
 	return fmt.Sprintf("%d s", max(s, 0))
 }
-
-// rejected tells whether a launch ended because the host turned us away.
-func rejected(why error) bool { return errors.As(why, new(rejection)) }

@@ -11,14 +11,12 @@ import (
 	"time"
 )
 
-// rejections are what ssh says last, or last but one, when a person has to mend
-// something.
-var rejections = []rejection{
-	"me@far: Permission denied (publickey)",
-	"Host key verification failed",
-}
-
-var errRefused = errors.New("ssh: connect to host far port 22: Connection refused")
+// errRefused and rejected are ends of a launch: the network may mend the one, a
+// person has to mend the other.
+var (
+	errRefused = failure{why: errors.New("ssh: connect to host far port 22: Connection refused"), kind: Unseen}
+	rejected   = failure{why: errors.New("me@far: Permission denied (publickey)"), kind: Definite}
+)
 
 // failing is a plan of launches that all end after lasts because of why.
 func failing(lasts time.Duration, why error) func(int) life {
@@ -72,7 +70,7 @@ func TestAClientWhosePatienceEndsBeforeSSHAnswersLearnsWhatItHasSaid(t *testing.
 		w := newWorld(t, Config{Idle: time.Hour}, life{ready: never})
 		k := w.comes(5 * time.Second)
 		synctest.Wait()
-		w.launched(1).l.remember("debugging is hard", Meaning{})
+		w.launched(1).l.remember(Meaning{Why: "debugging is hard"})
 		k.refused("no tunnel to far: debugging is hard")
 		// Who comes after that line is not told it.
 		w.comes(5 * time.Second).refused("no tunnel to far: ssh is not ready after 10 s")
@@ -80,7 +78,7 @@ func TestAClientWhosePatienceEndsBeforeSSHAnswersLearnsWhatItHasSaid(t *testing.
 }
 
 func TestEveryPauseIsAtLeastAsLongAsTheTableSays(t *testing.T) {
-	t.Run("after failures", func(t *testing.T) {
+	t.Run("in which clients wait", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			w := newWorld(t, Config{})
 			w.plan = failing(time.Minute, errRefused)
@@ -94,22 +92,73 @@ func TestEveryPauseIsAtLeastAsLongAsTheTableSays(t *testing.T) {
 			synctest.Wait()
 		})
 	})
-	for _, line := range rejections {
-		t.Run("after "+string(line), func(t *testing.T) {
+	for kind, want := range map[string][]time.Duration{
+		Unclear:  {3 * time.Second, 10 * time.Minute, 10 * time.Minute},
+		Unseen:   {3 * time.Second, 3 * time.Second, 6 * time.Second, 10 * time.Second, 10 * time.Second},
+		Early:    {3 * time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, time.Minute},
+		Hidden:   {3 * time.Second, 2 * time.Minute, 4 * time.Minute, 4 * time.Minute},
+		Definite: {time.Minute, 15 * time.Minute, 30 * time.Minute, 30 * time.Minute},
+	} {
+		t.Run("after what is "+kind, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t, Config{})
-				w.plan = failing(time.Second, line)
-				for i, minutes := range []int{1, 15, 30, 30, 30} {
-					<-w.comes(time.Minute).waitedFor(time.Second).done
-					pause := time.Duration(minutes) * time.Minute
-					time.Sleep(pause - 1)
-					<-w.comes(time.Minute).waitedFor(0).done
-					w.launched(i + 1)
-					time.Sleep(pause/5 + 2)
+				var b backOff
+				for i, pause := range want {
+					// The first ends at once, and yet the next is 3 s later.
+					within(t, fmt.Sprint("pause ", i), b.failed(failure{why: errEnded, kind: kind}, time.Now()), pause)
+					if whole := pausesAfter[kind][min(i, len(pausesAfter[kind])-1)]; whole > pause {
+						t.Errorf("pause %d is %s in the table", i, whole)
+					}
+					time.Sleep(time.Until(b.until))
+					b.end()
 				}
+				time.Sleep(forgotten) // it is another day
+				within(t, "pause of another day", b.failed(failure{why: errEnded, kind: kind}, time.Now()), want[0])
 			})
 		})
 	}
+}
+
+// What no table says has to hold for any mixture of what a host may count.
+func TestInTenMinutesAHostCountsNoMoreThanAFewFailures(t *testing.T) {
+	for kind, most := range map[string]int{Unclear: 2, Definite: 2, Hidden: 4} {
+		bubble(t, func(t *testing.T) {
+			var b backOff
+			var ends []time.Time
+			for range 20 {
+				ends = append(ends, time.Now())
+				b.failed(failure{why: errEnded, kind: kind}, time.Now())
+				time.Sleep(time.Until(b.until))
+				b.end()
+			}
+			for i := range ends[:len(ends)-most] {
+				if d := ends[i+most].Sub(ends[i]); d < 10*time.Minute {
+					t.Errorf("%q: %d failures in %s", kind, most+1, d)
+				}
+			}
+		})
+	}
+}
+
+func TestClientsWaitThroughAPauseOfAMinuteAndAreToldOfALongerOneAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, life{ready: never, lasts: 5 * time.Second, why: failure{why: errEnded}}, life{ready: never, lasts: 5 * time.Second, why: failure{why: errEnded}})
+		k := w.comes(time.Minute)
+		if <-k.done; k.waited < 13*time.Second || k.waited > 14*time.Second {
+			t.Errorf("told after %s; two launches of 5 s and a pause of 3 s take 13 to 13.6 s", k.waited)
+		}
+		pauseEnds := time.Now().Add(10 * time.Minute)
+		w.comes(time.Hour).waitedFor(0)
+		time.Sleep(time.Until(pauseEnds) - held + 1) // the pause may be longer, by two minutes
+		late := w.comes(never)
+		if <-late.done; late.err == nil {
+			if late.waited > held {
+				t.Errorf("waited %s", late.waited)
+			}
+			late.leaves()
+		} else if late.waited != 0 {
+			t.Errorf("told after %s", late.waited)
+		}
+	})
 }
 
 func TestPausesAreLengthenedAtRandom(t *testing.T) {
@@ -117,7 +166,7 @@ func TestPausesAreLengthenedAtRandom(t *testing.T) {
 	var least, most time.Duration = never, 0
 	for range 200 {
 		var b backOff
-		d := b.failed(errRefused)
+		d := b.failed(errRefused, time.Now().Add(-betweenLaunches))
 		within(t, "pause", d, time.Second)
 		seen[d], least, most = true, min(least, d), max(most, d)
 	}
@@ -128,29 +177,27 @@ func TestPausesAreLengthenedAtRandom(t *testing.T) {
 }
 
 func TestWhoIsRejectedIsToldAtOnceWhyAndHowLong(t *testing.T) {
-	for _, line := range rejections {
-		bubble(t, func(t *testing.T) {
-			w := newWorld(t, Config{})
-			w.plan = failing(2*time.Second, line)
-			refused := func(k *client, after time.Duration, low, high int) {
-				t.Helper()
-				k.waitedFor(after)
-				text, left, _ := strings.Cut(k.err.Error(), "; next try in ")
-				n, err := strconv.Atoi(strings.TrimSuffix(left, " s"))
-				if text != "no tunnel to far: "+string(line) || err != nil || n < low || n > high {
-					t.Errorf("got %q, want %d to %d s", k.err, low, high)
-				}
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.plan = failing(2*time.Second, rejected)
+		refused := func(k *client, after time.Duration, low, high int) {
+			t.Helper()
+			k.waitedFor(after)
+			text, left, _ := strings.Cut(k.err.Error(), "; next try in ")
+			n, err := strconv.Atoi(strings.TrimSuffix(left, " s"))
+			if text != "no tunnel to far: "+rejected.Error() || err != nil || n < low || n > high {
+				t.Errorf("got %q, want %d to %d s", k.err, low, high)
 			}
-			a, b := w.comes(25*time.Second), w.comes(25*time.Second)
-			refused(a, 2*time.Second, 60, 72) // that dial while ssh is rejected
-			refused(b, 2*time.Second, 60, 72)
-			time.Sleep(30 * time.Second)
-			refused(w.comes(25*time.Second), 0, 30, 42) // that come in the pause
-			time.Sleep(30*time.Second - 1)
-			refused(w.comes(25*time.Second), 0, 1, 13)
-			w.launched(1)
-		})
-	}
+		}
+		a, b := w.comes(25*time.Second), w.comes(25*time.Second)
+		refused(a, 2*time.Second, 60, 72) // that dial while ssh is rejected
+		refused(b, 2*time.Second, 60, 72)
+		time.Sleep(30 * time.Second)
+		refused(w.comes(25*time.Second), 0, 30, 42) // that come in the pause
+		time.Sleep(30*time.Second - 1)
+		refused(w.comes(25*time.Second), 0, 1, 13)
+		w.launched(1)
+	})
 }
 
 func TestForgetLetsTheNextClientLaunchAndStartsThePausesAnew(t *testing.T) {
@@ -176,7 +223,7 @@ func TestForgetLetsTheNextClientLaunchAndStartsThePausesAnew(t *testing.T) {
 	t.Run("after rejections", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			w := newWorld(t, Config{})
-			w.plan = failing(1, rejections[0])
+			w.plan = failing(1, rejected)
 			<-w.comes(never).done
 			time.Sleep(72*time.Second + 1)
 			<-w.comes(never).done // now it is 15 min
@@ -193,7 +240,7 @@ func TestForgetLetsTheNextClientLaunchAndStartsThePausesAnew(t *testing.T) {
 }
 
 func TestAnAnswerStartsThePausesAnew(t *testing.T) {
-	for name, why := range map[string]error{"failures": errRefused, "rejections": rejections[0]} {
+	for name, why := range map[string]error{"failures": errRefused, "rejections": rejected} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				fails := life{ready: never, lasts: time.Minute, why: why}
@@ -219,7 +266,7 @@ func TestAnAnswerStartsThePausesAnew(t *testing.T) {
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				pause := time.Second
-				if rejected(why) {
+				if why == error(rejected) {
 					pause = time.Minute
 				}
 				time.Sleep(pause + pause/5 + 1 - time.Since(third.ended))
@@ -305,7 +352,7 @@ func TestAnEndUnderItsClientsBacksOffThoughTheTunnelMayNotStay(t *testing.T) {
 
 func TestALateGreetingOfALaunchThatHasEndedEndsNoBackOff(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t, Config{}, life{ready: never, lasts: time.Second, why: rejections[0]})
+		w := newWorld(t, Config{}, life{ready: never, lasts: time.Second, why: rejected})
 		<-w.comes(time.Minute).waitedFor(time.Second).done
 		w.greeted <- w.launched(1).l
 		<-w.comes(time.Minute).waitedFor(0).done
@@ -329,25 +376,5 @@ func TestAPauseIsToldInRoundFiguresThatAreNeverTooShort(t *testing.T) {
 		if got := inSeconds(d); got != want {
 			t.Errorf("%s: %s, want %s", d, got, want)
 		}
-	}
-}
-
-func TestARejectionIsNotForgottenWhenSSHTakesLeave(t *testing.T) {
-	const rejected, later = "me@jump: Permission denied (publickey)", "me@far: Permission denied (publickey)"
-	l := &launch{began: time.Now(), answered: make(chan struct{})}
-	l.remember("something before", Meaning{})
-	l.remember(rejected, Meaning{Rejects: true})
-	l.remember("Connection closed by UNKNOWN port 65535", Meaning{})
-	if got := l.lastSince(l.began); got != rejected {
-		t.Errorf("remembered %q, want %q", got, rejected)
-	}
-	l.remember(later, Meaning{Rejects: true})
-	if got := l.lastSince(l.began); got != later {
-		t.Errorf("remembered %q, want the later rejection", got)
-	}
-	close(l.answered) // it has got in after all, by another way
-	l.remember("Connection reset", Meaning{})
-	if got := l.lastSince(l.began); got != "Connection reset" {
-		t.Errorf("remembered %q of a tunnel that was up", got)
 	}
 }

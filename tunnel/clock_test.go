@@ -18,9 +18,9 @@ func TestFault37ClockIsSet(t *testing.T) {
 	tun.run = func(ctx context.Context, _ *launch) error { return nil }
 	l := tun.launch()
 	<-l.ended
-	l.remember("words", Meaning{})
+	l.remember(Meaning{Why: "words"})
 	var b backOff
-	b.failed(errors.New("words"))
+	b.failed(errors.New("words"), time.Now())
 	for what, at := range map[string]time.Time{"a launch's begin": l.began, "a line's time": l.last.at, "the end of a pause": b.until} {
 		if !strings.Contains(at.String(), " m=") {
 			t.Errorf("%s has no monotonic reading: %s", what, at)

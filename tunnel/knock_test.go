@@ -99,7 +99,7 @@ func TestWithALaunchThatHasNotAnsweredOneClientTriesAtATime(t *testing.T) {
 
 func TestWhoWaitsForAnothersTryLearnsOfTheEndAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t, Config{}, life{lasts: 2 * time.Second, why: rejections[0]})
+		w := newWorld(t, Config{}, life{lasts: 2 * time.Second, why: rejected})
 		w.dial = func(ctx context.Context, _, _ string) (stream, error) {
 			time.Sleep(10 * time.Second)
 			return nil, syscall.ETIMEDOUT
@@ -212,7 +212,7 @@ func TestWhatSSHSaysMeanwhileIsTold(t *testing.T) {
 		w.comes(never).connected().leaves()
 		l := w.launched(1).l
 		answered := func(context.Context, net.Conn) error {
-			l.remember(line, Meaning{})
+			l.remember(Meaning{Why: line})
 			return errors.New("closed without a byte")
 		}
 		w.comes(time.Second, answered).refused("the tunnel to far is up, but: closed without a byte (" + line + ")")

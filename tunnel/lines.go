@@ -2,11 +2,13 @@ package tunnel
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -37,75 +39,98 @@ type Meaning struct {
 	// it is a helper of its that is.
 	LetIn bool
 	Host  string
-	// Chatter explains no failure.
-	Chatter bool
-	// Rejects is that the host turns us away in a way that no waiting mends.
-	Rejects bool
 	// NearEnd is the near end that the command cannot listen on, as in
 	// Config.NearEnds; empty: the line is not about one.
 	NearEnd string
+	// Why explains the failure if the command ends now; empty: this line has
+	// nothing to add. Failure is then what it means for the next pause.
+	Why     string
+	Failure string
 }
 
-// loggedIn is told once. Whoever says it again is not ssh.
+// loggedIn is told once. Whoever says it again is not ssh. What was said before
+// explains nothing any more.
 func (l *launch) loggedIn(host string) {
 	if !isClosed(l.letIn) {
+		l.mu.Lock()
+		l.last = words{}
+		l.mu.Unlock()
 		l.host, l.letInAt = host, time.Now()
 		close(l.letIn)
 	}
 }
 
-// A rejection is a line with such a meaning.
-type rejection string
+// An ear hears what one ssh says at its two places.
+type ear struct {
+	t    *Tunnel
+	l    *launch
+	log  zerolog.Logger
+	stop context.CancelCauseFunc
 
-func (r rejection) Error() string { return string(r) }
+	mu      sync.Mutex // for one line at a time
+	meaning func(line string, fromLog bool) Meaning
+}
 
-// listen logs what ssh says, line by line, until the end of r, and remembers
-// the last line that may explain a failure. It calls stop if ssh says that it
-// cannot listen on one of our near ends, and soon afterwards still nobody has
-// been answered: if it is a forward of ssh_config's that cannot have the same
-// port, because ours has it, all is well.
-func (t *Tunnel) listen(l *launch, r io.Reader, log zerolog.Logger, stop context.CancelCauseFunc) {
+// listen logs what ssh says, line by line, until the end of both, and remembers
+// what explains a failure. It calls stop if ssh says that it cannot listen on
+// one of our near ends, and soon afterwards still nobody has been answered: if
+// it is a forward of ssh_config's that cannot have the same port, because ours
+// has it, all is well.
+func (t *Tunnel) listen(l *launch, sshLog, stderr io.Reader, log zerolog.Logger, stop context.CancelCauseFunc) {
 	dropped := 0
-	sampled := log.Sample(&zerolog.BurstSampler{
+	e := ear{t: t, l: l, stop: stop}
+	e.log = log.Sample(&zerolog.BurstSampler{
 		Burst: maxLines, Period: time.Second,
 		NextSampler: counter{&dropped},
 	})
-	meaning := func(string) Meaning { return Meaning{} }
+	e.meaning = func(line string, _ bool) Meaning { return Meaning{Why: line} }
 	if t.cfg.Listen != nil {
-		meaning = t.cfg.Listen()
+		e.meaning = t.cfg.Listen()
 	}
-	readLines(r, func(line string) {
-		sampled.Info().Str("ssh", line).Msg("ssh says")
-		m := meaning(line)
-		if m.LetIn {
-			l.loggedIn(m.Host)
-		}
-		if m.Chatter {
-			return
-		}
-		why := l.lastSince(l.began)
-		l.remember(line, m)
-		if end := m.NearEnd; t.isNearEnd(end) {
-			if why == "" || !strings.HasSuffix(line, end) {
-				why = line // of a port, the line before says it
-			}
-			why = "ssh cannot listen on " + end + ", its near end here: " + why
-			if l.proof.Holder != nil {
-				if who := l.proof.Holder(end); who != "" {
-					why += " (" + who + ")"
-				}
-			}
-			l.remember(why, m) // in place of ssh's next lines, which say less
-			time.AfterFunc(nearEndTimeout, func() {
-				if !isClosed(l.answered) {
-					stop(forwardError(why))
-				}
-			})
-		}
-	})
+	var both sync.WaitGroup
+	both.Go(func() { readLines(sshLog, "\r\n", func(line string) { e.hear(line, true) }) })
+	both.Go(func() { readLines(stderr, "\n", func(line string) { e.hear(line, false) }) })
+	both.Wait()
 	if dropped > 0 {
 		log.Warn().Int("lines", dropped).Msg("ssh said more than is logged")
 	}
+}
+
+// hear takes one line.
+func (e *ear) hear(line string, fromLog bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if fromLog {
+		e.log.Info().Str("ssh", line).Msg("ssh says")
+	} else {
+		e.log.Info().Str("stderr", line).Msg("the host's banner, or a helper of ssh's, says")
+	}
+	why, m := e.l.lastSince(e.l.began), e.meaning(line, fromLog)
+	if m.LetIn {
+		e.l.loggedIn(m.Host)
+	}
+	if end := m.NearEnd; slices.Contains(e.t.cfg.NearEnds, end) {
+		if why == "" || !strings.HasSuffix(line, end) {
+			why = line // of a port, the line before says it
+		}
+		m.Why = "ssh cannot listen on " + end + ", its near end here: " + why
+		if e.l.proof.Holder != nil {
+			if who := e.l.proof.Holder(end); who != "" {
+				m.Why += " (" + who + ")"
+			}
+		}
+		e.soon(forwardError(m.Why))
+	}
+	e.l.remember(m)
+}
+
+// soon stops ssh because of err, unless somebody is answered until then.
+func (e *ear) soon(err forwardError) {
+	time.AfterFunc(nearEndTimeout, func() {
+		if !isClosed(e.l.answered) {
+			e.stop(err)
+		}
+	})
 }
 
 // counter is a sampler that lets nothing pass, and counts.
@@ -114,18 +139,24 @@ type counter struct{ n *int }
 func (c counter) Sample(zerolog.Level) bool { *c.n++; return false }
 
 // readLines calls f with each line of r until its end: control characters
-// replaced, trimmed, cut at maxLine, none of them empty.
-func readLines(r io.Reader, f func(string)) {
+// replaced, trimmed, cut at maxLine, none of them empty. With the end "\r\n" a
+// single "\n" ends no line: ssh ends what it says itself with both, and may have
+// foreign text in it.
+func readLines(r io.Reader, end string, f func(string)) {
 	br := bufio.NewReaderSize(r, maxLine)
+	var line, tail []byte
 	for {
-		line, more, err := br.ReadLine()
-		if s := printable(line); s != "" {
-			f(s)
+		part, err := br.ReadSlice('\n')
+		line = append(line, part[:min(len(part), maxLine-len(line))]...)
+		tail = append(tail[max(0, len(tail)-1):], part...) // "\r\n" may come in two parts
+		full := errors.Is(err, bufio.ErrBufferFull)
+		if bytes.HasSuffix(tail, []byte(end)) || err != nil && !full {
+			if s := printable(line); s != "" {
+				f(s)
+			}
+			line, tail = line[:0], tail[:0]
 		}
-		for more && err == nil {
-			_, more, err = br.ReadLine() // the rest of a long line
-		}
-		if err != nil {
+		if err != nil && !full {
 			return
 		}
 	}
@@ -140,48 +171,34 @@ func printable(line []byte) string {
 	}, strings.ToValidUTF8(string(line), "?")))
 }
 
-// isNearEnd tells whether end is one of ours.
-func (t *Tunnel) isNearEnd(end string) bool {
-	return end != "" && slices.Contains(t.cfg.NearEnds, end)
-}
-
-// words are a line of ssh's.
+// words explain a failure.
 type words struct {
-	text    string
-	at      time.Time
-	rejects bool
+	text, failure string
+	at            time.Time
 }
 
-// remember keeps the last line, unless it only takes leave after the host has
-// rejected us: "Disconnected from", or the end of a ProxyJump's connection.
-func (l *launch) remember(line string, m Meaning) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.last.rejects && !m.Rejects && !isClosed(l.answered) {
+// remember keeps what explains a failure.
+func (l *launch) remember(m Meaning) {
+	if m.Why == "" {
 		return
 	}
-	l.last = words{strings.TrimSuffix(line, "."), time.Now(), m.Rejects}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = words{strings.TrimSuffix(m.Why, "."), m.Failure, time.Now()}
 }
 
-// lastSince is the remembered line, unless it is older than since.
+// lastSince is what was remembered last, unless it is older than since.
 func (l *launch) lastSince(since time.Time) string {
+	w := l.wordsSince(since)
+	return w.text
+}
+
+// wordsSince are the last words, or none if they are older than since.
+func (l *launch) wordsSince(since time.Time) words {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.last.at.Before(since) {
-		return ""
+		return words{}
 	}
-	return l.last.text
-}
-
-// whySince is the remembered line as an error; nil: there is none.
-func (l *launch) whySince(since time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.last.at.Before(since):
-		return nil
-	case l.last.rejects:
-		return rejection(l.last.text)
-	}
-	return errors.New(l.last.text)
+	return l.last
 }

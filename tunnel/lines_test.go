@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -43,10 +44,55 @@ func TestLinesAreCleanedAndCut(t *testing.T) {
 			"data with the end": iotest.DataErrReader(strings.NewReader(test.in)),
 		} {
 			var got []string
-			readLines(r, func(line string) { got = append(got, line) })
+			readLines(r, "\n", func(line string) { got = append(got, line) })
 			if !slices.Equal(got, test.want) {
 				t.Errorf("%.40q %s: got %.60q, want %.60q", test.in, name, got, test.want)
 			}
+		}
+	}
+}
+
+func TestWhatEndsWithoutACarriageReturnIsNoLineOfTheLog(t *testing.T) {
+	for in, want := range map[string][]string{
+		"a\r\nb\r\n":             {"a", "b"},
+		"said:\nforged\r\nb\r\n": {"said: forged", "b"},
+		"a\nb":                   {"a b"},
+		"\n\n\r\n":               nil,
+		strings.Repeat("x", maxLine-1) + "\r\nb\r\n":       {strings.Repeat("x", maxLine-1), "b"},
+		strings.Repeat("x", 3*maxLine-1) + "\r\nb\r\n":     {strings.Repeat("x", maxLine), "b"},
+		strings.Repeat("x\n", 3*maxLine) + "\r\nb\r\n":     {strings.TrimSpace(strings.Repeat("x ", maxLine/2)), "b"},
+		strings.Repeat("x", 2*maxLine-1) + "\r" + "y\r\nb": {strings.Repeat("x", maxLine), "b"},
+	} {
+		for name, r := range map[string]io.Reader{
+			"at once":      strings.NewReader(in),
+			"byte by byte": iotest.OneByteReader(strings.NewReader(in)),
+		} {
+			var got []string
+			readLines(r, "\r\n", func(line string) { got = append(got, line) })
+			if !slices.Equal(got, want) {
+				t.Errorf("%.40q %s: got %.60q, want %.60q", in, name, got, want)
+			}
+		}
+	}
+}
+
+func TestTheLogAndTheRestAreHeardApart(t *testing.T) {
+	var heard []string
+	tunnel := New(Config{Listen: func() func(string, bool) Meaning {
+		return func(line string, fromLog bool) Meaning {
+			heard = append(heard, fmt.Sprint(line, " ", fromLog))
+			return Meaning{}
+		}
+	}})
+	l, log := &launch{began: time.Now()}, new(strings.Builder)
+	tunnel.listen(l, strings.NewReader("own\r\n"), strings.NewReader("foreign\n"), zerolog.New(log), nil)
+	slices.Sort(heard)
+	if want := []string{"foreign false", "own true"}; !slices.Equal(heard, want) {
+		t.Errorf("heard %q, want %q", heard, want)
+	}
+	for _, want := range []string{`"ssh":"own"`, `"stderr":"foreign"`} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log has no %s: %s", want, log)
 		}
 	}
 }
@@ -61,7 +107,7 @@ func TestChatterExplainsNoFailure(t *testing.T) {
 		"Bytes per second: sent 10.0, received 12.0",
 	}
 	log := new(strings.Builder)
-	New(Config{Listen: hear}).listen(l, strings.NewReader(strings.Join(lines, "\r\n")), zerolog.New(log), nil)
+	New(Config{Listen: hear}).listen(l, strings.NewReader(strings.Join(lines, "\r\n")), strings.NewReader(""), zerolog.New(log), nil)
 	if got := l.lastSince(l.began); got != "Timeout, server far not responding" {
 		t.Errorf("remembered %q", got)
 	}
@@ -72,13 +118,13 @@ func TestChatterExplainsNoFailure(t *testing.T) {
 
 func TestWhoSaysAgainThatTheHostHasLetItInIsNotHeard(t *testing.T) {
 	l := &launch{began: time.Now(), letIn: make(chan struct{}), answered: make(chan struct{})}
-	said := "first\nlet in: A\nlet in: B\n"
-	New(Config{Listen: func() func(string) Meaning {
-		return func(line string) Meaning {
+	said := "first\r\nlet in: A\r\nlet in: B\r\n"
+	New(Config{Listen: func() func(string, bool) Meaning {
+		return func(line string, _ bool) Meaning {
 			host, in := strings.CutPrefix(line, "let in: ")
 			return Meaning{LetIn: in, Host: host}
 		}
-	}}).listen(l, strings.NewReader(said), zerolog.Nop(), nil)
+	}}).listen(l, strings.NewReader(said), strings.NewReader(""), zerolog.Nop(), nil)
 	if !isClosed(l.letIn) || l.host != "A" {
 		t.Errorf("let in: %t, to %q", isClosed(l.letIn), l.host)
 	}
@@ -91,7 +137,7 @@ func TestALineOlderThanTheClientIsNoExplanation(t *testing.T) {
 			t.Errorf("before any line: %q", got)
 		}
 		time.Sleep(time.Second)
-		l.remember("now", Meaning{})
+		l.remember(Meaning{Why: "now"})
 		if got := l.lastSince(time.Now()); got != "now" {
 			t.Errorf("at that time: %q", got)
 		}
@@ -102,7 +148,7 @@ func TestALineOlderThanTheClientIsNoExplanation(t *testing.T) {
 }
 
 func TestANearEndThatCannotBeHadStopsTheLaunchUnlessSomebodyIsAnswered(t *testing.T) {
-	const words = "bind [127.0.0.1]:1025: Address already in use\nchannel_setup_fwd_listener_tcpip: cannot listen to port: 1025\n"
+	const words = "bind [127.0.0.1]:1025: Address already in use\r\nchannel_setup_fwd_listener_tcpip: cannot listen to port: 1025\r\n"
 	for _, test := range []struct {
 		name, words string
 		answered    time.Duration
@@ -118,7 +164,7 @@ func TestANearEndThatCannotBeHadStopsTheLaunchUnlessSomebodyIsAnswered(t *testin
 				l := &launch{began: time.Now(), answered: make(chan struct{})}
 				ctx, stop := context.WithCancelCause(t.Context())
 				defer stop(nil)
-				New(Config{NearEnds: []string{"1025"}, Listen: hear}).listen(l, strings.NewReader(test.words), zerolog.Nop(), stop)
+				New(Config{NearEnds: []string{"1025"}, Listen: hear}).listen(l, strings.NewReader(test.words), strings.NewReader(""), zerolog.Nop(), stop)
 				time.AfterFunc(test.answered, func() { close(l.answered) })
 				began := time.Now()
 				select {
@@ -145,7 +191,7 @@ func FuzzWhateverSSHSaysLinesAreFitForALogAndAClient(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, said []byte) {
 		var lines []string
-		readLines(strings.NewReader(string(said)), func(line string) { lines = append(lines, line) })
+		readLines(strings.NewReader(string(said)), "\n", func(line string) { lines = append(lines, line) })
 		if most := strings.Count(string(said), "\n") + 1; len(lines) > most {
 			t.Errorf("%d lines from %d", len(lines), most)
 		}

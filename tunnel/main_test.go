@@ -12,7 +12,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -70,11 +69,17 @@ func fake(name string, args ...string) []string {
 }
 
 // hear stands in for what knows the words of the real ssh.
-func hear() func(string) Meaning {
+func hear() func(string, bool) Meaning {
 	chatter := regexp.MustCompile("^(debug1: |Authenticated to |Warning: |Transferred: |Bytes per second: |Could not request )")
 	nearEnd := regexp.MustCompile("cannot (?:listen to port:|bind to path) ([^:]+)")
-	return func(line string) Meaning {
-		m := Meaning{Chatter: chatter.MatchString(line), Rejects: slices.Contains(rejections, rejection(line))}
+	return func(line string, _ bool) Meaning {
+		m := Meaning{Why: line}
+		switch {
+		case chatter.MatchString(line):
+			m.Why = ""
+		case line == rejected.Error():
+			m.Failure = Definite
+		}
 		if found := nearEnd.FindStringSubmatch(line); found != nil {
 			m.NearEnd = found[1]
 		}

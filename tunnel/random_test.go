@@ -115,7 +115,7 @@ func play(t *rapid.T) {
 		"time passes":          func(t *rapid.T) { time.Sleep(durations(40*time.Second).Draw(t, "time")) },
 		"much time passes":     func(t *rapid.T) { time.Sleep(durations(time.Hour).Draw(t, "time")) },
 		"ssh fails":            func(t *rapid.T) { end(errRefused) },
-		"ssh is rejected":      func(t *rapid.T) { end(rejections[0]) },
+		"ssh is rejected":      func(t *rapid.T) { end(rejected) },
 		"the user hangs up":    func(t *rapid.T) { w.Forget() },
 		"": func(t *rapid.T) {
 			synctest.Wait()

@@ -29,15 +29,15 @@ const (
 func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	stderr, w, err := os.Pipe()
+	p, err := makePipes()
 	if err != nil {
-		return fmt.Errorf("cannot make a pipe for ssh: %w", err)
+		return failure{why: fmt.Errorf("cannot make a pipe for ssh: %w", err), kind: Unseen}
 	}
-	defer stderr.Close()
+	defer p.close()
 
 	cmd := exec.CommandContext(ctx, t.cfg.Argv[0], t.cfg.Argv[1:]...)
 	cmd.Env = t.cfg.Env
-	cmd.Stderr = w
+	cmd.Stdout, cmd.Stderr = p.in[0], p.in[1]
 	cmd.SysProcAttr = childAttributes()
 	// ssh leads a process group, so that what it has started (a ProxyCommand)
 	// goes with it.
@@ -53,18 +53,18 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	defer runtime.UnlockOSThread()
 	dropAmbient()
 	err = cmd.Start()
-	w.Close()
+	p.closeIn()
 	if err != nil {
-		return fmt.Errorf("cannot run %s: %w", t.cfg.Argv[0], err)
+		return failure{why: fmt.Errorf("cannot run %s: %w", t.cfg.Argv[0], err), kind: Unseen, hopeless: true}
 	}
 	l.runs(cmd.Process.Pid, t.cfg.Prove) // before it is waited for: its pid is its own
 	log := t.cfg.Log.With().Int("pid", cmd.Process.Pid).Logger()
 	log.Info().Str("argv", shellWords(t.cfg.Argv)).Msg("launched ssh")
 
 	heard := make(chan struct{})
-	go func() { // ends when ssh's end of the pipe is closed, or at the deadline below
+	go func() { // ends when ssh's ends of the pipes are closed, or at the deadline below
 		defer close(heard)
-		t.listen(l, stderr, log, stop)
+		t.listen(l, p.out[0], p.out[1], log, stop)
 	}()
 	gone, followed := make(chan struct{}), make(chan struct{})
 	go func() { // ends when gone is closed
@@ -76,30 +76,78 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	<-followed
 	// Whoever is left of the group has lost its ssh.
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-	_ = stderr.SetReadDeadline(time.Now().Add(lastWords))
+	p.hurry()
 	<-heard
 	return t.whyEnded(ctx, l, err)
 }
 
 // whyEnded is nil if ssh was told to go by Run. ssh's exit status says next to
-// nothing (255 for all errors, 0 after TERM), so its last line comes first.
+// nothing (255 for all errors, 0 after TERM), so its words come first. Of an ssh
+// that somebody has killed they are not the reason; and whoever was let in has
+// done nothing that the host minds.
 func (t *Tunnel) whyEnded(ctx context.Context, l *launch, err error) error {
 	since := l.began
 	if isClosed(l.answered) {
 		since = time.Now().Add(-recent)
 	}
+	f := failure{why: errors.New("ssh ended without a word")}
+	if err != nil {
+		f.why = fmt.Errorf("ssh ended without a word: %w", err)
+	}
+	if w := l.wordsSince(since); w.text != "" {
+		f = failure{why: errors.New(w.text), kind: w.failure}
+	}
 	var broken forwardError
-	switch why := l.whySince(since); {
+	switch {
 	case errors.As(context.Cause(ctx), &broken):
-		return broken
+		return failure{why: broken, kind: Unseen}
 	case ctx.Err() != nil:
 		return nil
-	case why != nil:
-		return why
-	case err != nil:
-		return fmt.Errorf("ssh ended without a word: %w", err)
+	case isClosed(l.letIn) || isClosed(l.answered):
+		f.kind = Unseen
+	case signalled(err):
+		f.kind = Unclear
 	}
-	return errors.New("ssh ended without a word")
+	return f
+}
+
+// signalled reports whether a process ended by a signal.
+func signalled(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() < 0
+}
+
+// pipes take what ssh says: to its log, its standard output, and, by others, to
+// its standard error.
+type pipes struct{ out, in [2]*os.File }
+
+func makePipes() (p pipes, err error) {
+	for i := range p.out {
+		if p.out[i], p.in[i], err = os.Pipe(); err != nil {
+			p.close()
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// closeIn is for when ssh has its own.
+func (p pipes) closeIn() {
+	p.in[0].Close() // nil is fine for Close
+	p.in[1].Close()
+}
+
+func (p pipes) close() {
+	p.closeIn()
+	p.out[0].Close()
+	p.out[1].Close()
+}
+
+// hurry has readers end soon.
+func (p pipes) hurry() {
+	for _, r := range p.out {
+		_ = r.SetReadDeadline(time.Now().Add(lastWords))
+	}
 }
 
 // shellWords is argv as one would type it.

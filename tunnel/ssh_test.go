@@ -160,7 +160,6 @@ func TestTheReasonOfAnEndIsSSHsLastLine(t *testing.T) {
 		{"with an error", fake("speaker", "255", "something first", "ssh: connect to host far port 22: Connection refused"), "ssh: connect to host far port 22: Connection refused"},
 		{"with success", fake("speaker", "0", "Connection to far closed by remote host."), "Connection to far closed by remote host"},
 		{"after chatter", fake("speaker", "255", "Timeout, server far not responding.", "Transferred: sent 1, received 2 bytes, in 0.1 seconds", "Bytes per second: sent 1.0, received 2.0"), "Timeout, server far not responding"},
-		{"after a rejection", fake("speaker", "255", string(rejections[1])+"\r", "Disconnected from 192.0.2.1 port 22\r"), string(rejections[1])},
 		{"with only chatter", fake("speaker", "1", "debug1: nothing to see"), "ssh ended without a word: exit status 1"},
 		{"without a word", fake("speaker", "255"), "ssh ended without a word: exit status 255"},
 		{"without a word, with success", fake("speaker", "0"), "ssh ended without a word"},
@@ -186,8 +185,8 @@ func TestAProgramThatCannotBeRunIsNamed(t *testing.T) {
 	if !errors.Is(err, os.ErrPermission) {
 		t.Errorf("a directory: got %v", err)
 	}
-	if rejected(err) {
-		t.Errorf("%v is taken for the host's rejection", err)
+	if f := failureOf(err); !f.hopeless || f.kind != Unseen {
+		t.Errorf("%v is hopeless: %t, and %q", err, f.hopeless, f.kind)
 	}
 }
 
@@ -282,14 +281,14 @@ func TestAFloodOfWordsIsLoggedInPart(t *testing.T) {
 	r := command(t, Config{Argv: append(fake("speaker", "1"), slices.Repeat([]string{"blah"}, 10*maxLines)...)})
 	r.ends(t, "blah")
 	// The lines may come within one second, or a few.
-	if n := r.log.count(`"ssh":"blah"`); n < maxLines || n >= 10*maxLines {
+	if n := r.log.count(`"stderr":"blah"`); n < maxLines || n >= 10*maxLines {
 		t.Errorf("%d of %d lines were logged", n, 10*maxLines)
 	}
 	var last struct{ Lines int }
 	if err := json.Unmarshal([]byte(r.log.find(t, "ssh said more than is logged")), &last); err != nil {
 		t.Fatal(err)
 	}
-	if n := last.Lines + r.log.count(`"ssh":"blah"`); n != 10*maxLines {
+	if n := last.Lines + r.log.count(`"stderr":"blah"`); n != 10*maxLines {
 		t.Errorf("%d lines were logged or counted, want %d", n, 10*maxLines)
 	}
 }
@@ -344,7 +343,7 @@ func TestSSHGetsOnlyWhatItIsGiven(t *testing.T) {
 			t.Errorf("descriptor %s: %s", fd, s.Descriptors[fd])
 		}
 	}
-	if s.Descriptors["0"] != os.DevNull || s.Descriptors["1"] != os.DevNull || !strings.HasPrefix(s.Descriptors["2"], "pipe:") {
+	if s.Descriptors["0"] != os.DevNull || !strings.HasPrefix(s.Descriptors["1"], "pipe:") || !strings.HasPrefix(s.Descriptors["2"], "pipe:") || s.Descriptors["1"] == s.Descriptors["2"] {
 		t.Errorf("descriptors %v", s.Descriptors)
 	}
 	ours, _ := unix.Getsid(0)

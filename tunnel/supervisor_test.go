@@ -268,12 +268,12 @@ var states = []struct {
 		return []*client{w.comes(never)}
 	}},
 	{"backing off", 0, func(w *world) []*client {
-		w.plan = func(int) life { return life{ready: never, lasts: 1, why: errors.New("no route to host")} }
+		w.plan = func(int) life { return life{ready: never, lasts: 1, why: errRefused} }
 		defer time.Sleep(time.Second / 2)
 		return []*client{w.comes(never), w.comes(never)}
 	}},
 	{"backing off after a rejection", 0, func(w *world) []*client {
-		w.plan = func(int) life { return life{ready: never, lasts: 1, why: errors.New("Permission denied (publickey).")} }
+		w.plan = func(int) life { return life{ready: never, lasts: 1, why: rejected} }
 		<-w.comes(never).done
 		return nil
 	}},

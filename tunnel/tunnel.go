@@ -38,9 +38,11 @@ type Config struct {
 	// of the launched process, and returns what tells whose the near ends are.
 	Prove func(pid int) Proof
 	// Listen, if not nil, is called for each launch, and returns what tells the
-	// meaning of each line that the command says on its standard error. By
-	// itself a line is the reason if the command ends after it.
-	Listen func() func(line string) Meaning
+	// meaning of each line that the command says: to its log, which is its
+	// standard output, or to its standard error, where also others say something
+	// through it. Of itself a line is the reason if the command ends after it,
+	// and nobody knows what it means.
+	Listen func() func(line string, fromLog bool) Meaning
 	// Changed, if not nil, is called whenever State or Clients of the status
 	// have changed. The supervisor waits for its return.
 	Changed func(Status)
@@ -123,7 +125,7 @@ type launch struct {
 	prober   chan struct{}      // holds a token while a client tries whether it answers
 
 	mu    sync.Mutex
-	last  words             // the last of ssh's that may explain a failure
+	last  words             // of ssh's, what may explain a failure
 	pid   int               // of ssh, once it runs
 	nears map[string]string // of a near end's addresses, the one that is known to be ssh's
 
@@ -211,7 +213,7 @@ func (t *Tunnel) Run(ctx context.Context) {
 			if now.closing {
 				t.cfg.Log.Info().Stringer("lasted", lasted(now)).Msg("the tunnel is closed")
 			} else {
-				d := pauses.failed(now.err)
+				d := pauses.failed(now.err, now.began)
 				t.cfg.Log.Warn().AnErr("why", now.err).Stringer("lasted", lasted(now)).
 					Stringer("back_off", d.Round(time.Millisecond)).Msg("the tunnel has ended by itself" + pauses.hint())
 			}

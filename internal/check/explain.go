@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"minimail/internal/fail"
-	"minimail/tunnel/openssh"
 )
 
 // sshLine is ssh's own line in an event of the tunnel's log, or "".
@@ -30,9 +29,6 @@ func (c *checkup) checkLogin() {
 		c.add("login", well, fmt.Sprintf("%s lets us in, in %d ms", c.Host, l.after.Milliseconds()))
 	default:
 		said := orElse(strings.TrimPrefix(fmt.Sprint(l.err), "no tunnel to "+c.Host+": "), "ssh says nothing")
-		if early := l.said.find(openssh.HungUpEarly); early != "" {
-			said = early // ssh goes on with a line that says less
-		}
 		what, mend := c.explainLogin(said)
 		if what != "" {
 			said += ": " + what
@@ -79,7 +75,7 @@ func (c *checkup) explainLogin(said string) (what string, mend []string) {
 			"wait ten minutes; sshd_config over there: PerSourcePenaltyExemptList", tryIt}
 	case says("invalid characters", "invalid protocol", "No SSH identification"):
 		return "what answers at port " + port + " is not an sshd", []string{"another port: --ssh-option Port=N"}
-	case says(openssh.HungUpEarly):
+	case says("kex_exchange_identification"):
 		return "the connection was closed before the banner; that is what a ban looks like (fail2ban, PerSourcePenalties), or a full sshd (MaxStartups)", []string{
 			"wait ten minutes, and on the host: sudo fail2ban-client status sshd; sudo journalctl -u ssh",
 			"to lift a ban, on the host: sudo fail2ban-client unban YOUR-ADDRESS"}

@@ -75,9 +75,7 @@ func (c *checkup) tryLogin(ctx context.Context) {
 		Name:     c.Host,
 		NearEnds: forward.NearEnds(s.Forwards),
 		Idle:     time.Hour, // until we are through
-		Listen: func() func(string) tunnel.Meaning {
-			return func(line string) tunnel.Meaning { return tunnel.Meaning(openssh.Read(line)) }
-		},
+		Listen:   c.login.said.listen,
 		Changed: func(now tunnel.Status) {
 			if now.State == tunnel.BackingOff {
 				fail(now.Why) // one knock is enough
@@ -228,6 +226,20 @@ type sshWords struct {
 	in    time.Duration // when the host let us in
 }
 
+// listen tells what the words of one ssh mean, and notes when it is let in.
+func (w *sshWords) listen() func(string, bool) tunnel.Meaning {
+	r := openssh.NewReader(func() bool { return false })
+	return func(line string, fromLog bool) tunnel.Meaning {
+		m := tunnel.Meaning(r.Read(line, fromLog))
+		if m.LetIn {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.in = max(time.Since(w.began), time.Microsecond)
+		}
+		return m
+	}
+}
+
 // Write gets one event.
 func (w *sshWords) Write(event []byte) (int, error) {
 	line := sshLine(event)
@@ -237,9 +249,6 @@ func (w *sshWords) Write(event []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lines = append(w.lines, line)
-	if _, in := openssh.LetIn(line); in {
-		w.in = max(time.Since(w.began), time.Microsecond)
-	}
 	select {
 	case w.more <- struct{}{}:
 	default:

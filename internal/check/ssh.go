@@ -41,25 +41,24 @@ func (c *checkup) checkConfig(ctx context.Context) {
 	if c.program == "" {
 		return
 	}
-	argv := command(c.Settings).Argv(c.version)
-	out, words, err := openssh.Ask(ctx, c.program, append([]string{"-G"}, argv[1:]...)...)
+	config, err := command(c.Settings).Ask(ctx, c.version)
 	if err != nil {
 		mend := "mend that line of ssh_config, or --ssh-option"
-		if file, ok := strings.CutPrefix(words, "Bad owner or permissions on "); ok {
+		if file, ok := strings.CutPrefix(err.Error(), "Bad owner or permissions on "); ok {
 			mend = fail.Quote("sudo", "chown", daemon.UserName(), file) + " && " + fail.Quote("chmod", "600", file)
 		}
-		c.add("ssh -G", broken, fmt.Sprintf("ssh does not like its settings: %s", orElse(lastLine(words), err.Error())), mend)
+		c.add("ssh -G", broken, fmt.Sprintf("ssh does not like its settings: %v", err), mend)
 		return
 	}
-	c.config = openssh.ParseConfig(out)
+	c.config = config
 	text := fmt.Sprintf("%s is %s@%s, port %s", c.Host, c.config.One("user"), c.config.One("hostname"), c.config.One("port"))
 	for _, k := range []string{"ProxyJump", "ProxyCommand"} {
 		if v := c.config.One(strings.ToLower(k)); v != "" {
 			text += "; " + k + " " + v
 		}
 	}
-	if out, _, err := openssh.Ask(ctx, c.program, append([]string{"-G"}, c.plainly()...)...); err == nil {
-		if o := openssh.ParseConfig(out).Overridden(); len(o) > 0 {
+	if plain, err := command(c.Settings).AskPlainly(ctx); err == nil {
+		if o := plain.Overridden(); len(o) > 0 {
 			text += "; overridden: " + strings.Join(o, ", ")
 		}
 	}

@@ -154,9 +154,10 @@ func tunnelConfig(s settings.Settings, log zerolog.Logger, tell *daemon.Teller) 
 	}
 }
 
-// hear tells tunnel what a line of ssh's means for it.
-func hear() func(line string) tunnel.Meaning {
-	return func(line string) tunnel.Meaning { return tunnel.Meaning(openssh.Read(line)) }
+// hear tells tunnel what the words of one ssh mean for it.
+func hear() func(line string, fromLog bool) tunnel.Meaning {
+	r := openssh.NewReader(func() bool { return false })
+	return func(line string, fromLog bool) tunnel.Meaning { return tunnel.Meaning(r.Read(line, fromLog)) }
 }
 
 func addresses(doors []door) []string {

@@ -37,7 +37,7 @@ func rejected(t *testing.T, m *testbed.Minimail, why string, mend func()) {
 func failed(t *testing.T, m *testbed.Minimail, why string, mend func()) {
 	t.Helper()
 	m.Refuses(t, why)
-	m.Log.Wait(t, `the tunnel has ended by itself.*back_off=1\.?\d*s.*why=.*`+why)
+	m.Log.Wait(t, `the tunnel has ended by itself.*back_off=[1-3]\.?\d*s.*why=.*`+why)
 	mend()
 	m.Serves(t)
 }

@@ -18,15 +18,19 @@ type Command struct {
 	Forwards   []string // each as -L takes it, NEAR:FAR
 }
 
-// Argv is its command line. ssh takes the first value it sees of an
-// option, so what supervision depends on comes first, then what the user wants,
-// then what we would like. All of it beats ssh_config.
+// Argv is its command line. With it ssh's standard output is ssh's log: what
+// stands there, ssh itself has said (do_log in log.c). Its standard error has
+// the host's banner (input_userauth_banner in sshconnect2.c), and the words of
+// whatever ssh runs.
 func (c Command) Argv(version Version) []string {
-	argv := []string{c.Program}
-	if c.ConfigFile != "" {
-		argv = append(argv, "-F", c.ConfigFile)
-	}
-	argv = append(argv, "-N")
+	return slices.Concat([]string{c.Program, "-E", "/dev/stdout"}, c.arguments(version))
+}
+
+// arguments are what is the same when ssh is only asked (-G). ssh takes the
+// first value it sees of an option, so what supervision depends on comes first,
+// then what the user wants, then what we would like. All of it beats ssh_config.
+func (c Command) arguments(version Version) []string {
+	argv := append(c.file(), "-N")
 	options := []string{
 		// It must stay our child, and be the one that has the near end.
 		"ControlMaster=no", "ControlPath=none", "ControlPersist=no",
@@ -51,13 +55,28 @@ func (c Command) Argv(version Version) []string {
 		// Hear why something fails, even if ssh_config says QUIET.
 		"LogLevel=VERBOSE",
 	)
-	for _, o := range options {
-		argv = append(argv, "-o", o)
-	}
-	for _, f := range c.Forwards {
-		argv = append(argv, "-L", f)
-	}
+	argv = append(argv, each("-o", options)...)
+	argv = append(argv, each("-L", c.Forwards)...)
 	return append(argv, "--", c.Host)
+}
+
+// plainly are the arguments that somebody would give to ssh by hand.
+func (c Command) plainly() []string {
+	return slices.Concat(c.file(), each("-o", c.Options), []string{"--", c.Host})
+}
+
+func (c Command) file() []string {
+	if c.ConfigFile == "" {
+		return nil
+	}
+	return []string{"-F", c.ConfigFile}
+}
+
+func each(flag string, values []string) (args []string) {
+	for _, v := range values {
+		args = append(args, flag, v)
+	}
+	return args
 }
 
 // Env is our environment without what is only for us. What ssh_config's

@@ -26,8 +26,8 @@ func TestWhatSupervisionNeedsComesBeforeTheUsersOptionsBeforeOurWishes(t *testin
 	c := Command{Host: "far", Program: "ssh", ConfigFile: "/cfg", Options: []string{"ControlMaster=yes", "ConnectTimeout=99", "GatewayPorts=yes"},
 		Forwards: []string{"1025:localhost:25", "/run/near:[::1]:587", "1026:/run/far"}}
 	argv := c.Argv(Version{9, 2})
-	if want := []string{"ssh", "-F", "/cfg", "-N", "-o"}; !slices.Equal(argv[:5], want) {
-		t.Errorf("it begins with %q, want %q", argv[:5], want)
+	if want := []string{"ssh", "-E", "/dev/stdout", "-F", "/cfg", "-N", "-o"}; !slices.Equal(argv[:7], want) {
+		t.Errorf("it begins with %q, want %q", argv[:7], want)
 	}
 	want := []string{"-L", "1025:localhost:25", "-L", "/run/near:[::1]:587", "-L", "1026:/run/far", "--", "far"}
 	if end := argv[len(argv)-len(want):]; !slices.Equal(end, want) {
@@ -71,17 +71,23 @@ func TestTheRealSSHUnderstandsOurOptions(t *testing.T) {
 	}
 	c := Command{Host: "far", Program: ssh, ConfigFile: config, Options: []string{"GatewayPorts=yes", "ConnectTimeout=99"},
 		Forwards: []string{"1025:localhost:25"}}
-	argv := c.Argv(version)
-	out, words, err := Ask(t.Context(), argv[0], append([]string{"-G"}, argv[1:]...)...)
+	got, err := c.Ask(t.Context(), version)
 	if err != nil {
-		t.Fatalf("%v: %s", err, words)
+		t.Fatal(err)
 	}
-	for _, want := range []string{"controlmaster false", "controlpersist no", "gatewayports no", "requesttty false", "batchmode yes",
-		"connecttimeout 99", "serveraliveinterval 5", "serveralivecountmax 3", "loglevel VERBOSE", "hostname far.test",
-		"localforward 1025 [localhost]:25", "permitlocalcommand no"} {
-		if !strings.Contains("\n"+out, "\n"+want+"\n") {
-			t.Errorf("ssh would not do %q, but:\n%s", want, out)
+	for keyword, want := range map[string]string{"controlmaster": "false", "controlpersist": "no", "gatewayports": "no", "requesttty": "false",
+		"batchmode": "yes", "connecttimeout": "99", "serveraliveinterval": "5", "serveralivecountmax": "3", "loglevel": "VERBOSE",
+		"hostname": "far.test", "localforward": "1025 [localhost]:25", "permitlocalcommand": "no"} {
+		if got.One(keyword) != want {
+			t.Errorf("ssh would do %s %q, want %q", keyword, got[keyword], want)
 		}
+	}
+	plain, err := c.AskPlainly(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain.One("serveraliveinterval") != "77" || plain.One("controlmaster") != "auto" || plain.One("connecttimeout") != "99" {
+		t.Errorf("by hand ssh would do %q", plain)
 	}
 }
 

@@ -3,6 +3,7 @@ package openssh
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os/exec"
 	"slices"
 	"strings"
@@ -24,6 +25,30 @@ func Ask(ctx context.Context, program string, args ...string) (out, words string
 	cmd.WaitDelay = time.Second
 	err = cmd.Run()
 	return stdout.String(), strings.TrimSpace(stderr.String()), err
+}
+
+// Ask asks ssh what it makes of ssh_config and of our options. An error is in its
+// own words: it will not run with such settings. Match exec may take its time,
+// ten seconds at most.
+func (c Command) Ask(ctx context.Context, version Version) (Config, error) {
+	return c.ask(ctx, c.arguments(version))
+}
+
+// AskPlainly asks what ssh would make of them by hand.
+func (c Command) AskPlainly(ctx context.Context) (Config, error) {
+	return c.ask(ctx, c.plainly())
+}
+
+func (c Command) ask(ctx context.Context, args []string) (Config, error) {
+	out, words, err := Ask(ctx, c.Program, append([]string{"-G"}, args...)...)
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.Exited() && words != "":
+		return nil, errors.New(words[strings.LastIndex(words, "\n")+1:])
+	case err != nil:
+		return nil, err
+	}
+	return ParseConfig(out), nil
 }
 
 // A Config is the answer of ssh -G: values by keyword in lower case.

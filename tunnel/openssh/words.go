@@ -2,84 +2,130 @@ package openssh
 
 import (
 	"regexp"
-	"strings"
+	"sync"
 )
 
-// Everything that is read out of what OpenSSH's client says, with the function
-// of OpenSSH that says it.
+// A Stage is how far ssh has got.
+type Stage string
 
-// Rejects tells whether a line of ssh's says that the host turns us away in a
-// way that no waiting mends.
-func Rejects(line string) bool {
-	for _, words := range []string{
-		"Permission denied (",              // userauth, input_userauth_failure (sshconnect2.c)
-		"Too many authentication failures", // ssh_packet_read_poll2 (packet.c): sshd's auth_maxtries_exceeded
-		"Host key verification failed",     // ssh_kex2's verify_host_key_callback (sshconnect2.c)
-	} {
-		if strings.Contains(line, words) {
-			return true
-		}
+const (
+	Settings    Stage = "settings"     // its options and ssh_config
+	Connecting  Stage = "connecting"   // names, addresses, TCP
+	Banner      Stage = "banner"       // until the host has said that it speaks ssh
+	KeyExchange Stage = "key exchange" // until the host is known
+	Login       Stage = "login"        // until the host lets us in
+	Session     Stage = "session"
+)
+
+// A form is a line of OpenSSH's client, from its beginning to its end. What
+// changes from case to case stands in it in capitals (see blanks).
+type form struct {
+	at    Stage
+	means Meaning
+	line  string
+}
+
+// forms are everything that is read out of what OpenSSH's client says, 8.0 to
+// 10.5, with the function of OpenSSH that says it. The first that fits counts.
+var forms = []form{
+	{Settings, BadSettings, "command-line: line N: REASON"},                                                // process_config_line_depth (readconf.c), for -o
+	{Settings, BadSettings, "command-line line N: REASON"},                                                 // the same, of its value
+	{Settings, Detail, "FILE: line N: Bad configuration option: OPTION"},                                   // process_config_line_depth (readconf.c)
+	{Settings, BadSettings, "FILE: terminating, N bad configuration options"},                              // read_config_file_depth (readconf.c)
+	{Settings, BadSettings, "Bad owner or permissions on FILE"},                                            // read_config_file_depth (readconf.c)
+	{Settings, BadSettings, "Can't open user config file FILE: REASON"},                                    // process_config_files (ssh.c)
+	{Settings, BadSettings, "Couldn't open logfile FILE: REASON"},                                          // log_redirect_stderr_to (log.c)
+	{Settings, BadSettings, "No user exists for uid N"},                                                    // main (ssh.c)
+	{Settings, BadSettings, "jumphost loop via HOST"},                                                      // main (ssh.c)
+	{Connecting, NoSuchHost, "PROGRAM: Could not resolve hostname HOST: REASON"},                           // resolve_host (ssh.c)
+	{Connecting, NoSuchHost, `PROGRAM: Could not resolve host "HOST"`},                                     // resolve_canonicalize (ssh.c)
+	{Connecting, Refused, "ssh: connect to host HOST port PORT: Connection refused"},                       // ssh_connect_direct (sshconnect.c)
+	{Connecting, NoAnswer, "ssh: connect to host HOST port PORT: REASON"},                                  // ssh_connect_direct (sshconnect.c)
+	{Banner, NotSSH, "kex_exchange_identification: banner line contains invalid characters"},               // kex_exchange_identification (kex.c)
+	{Banner, NotSSH, "kex_exchange_identification: banner line too long"},                                  // kex_exchange_identification (kex.c)
+	{Banner, NotSSH, "kex_exchange_identification: No SSH version received in first N lines from server"},  // kex_exchange_identification (kex.c)
+	{Banner, NotSSH, "Bad remote protocol version identification: 'TEXT'"},                                 // kex_exchange_identification (kex.c)
+	{Banner, NotSSH, "Protocol major versions differ: N vs. N"},                                            // kex_exchange_identification (kex.c)
+	{Banner, HungUp, "kex_exchange_identification: REASON"},                                                // kex_exchange_identification (kex.c)
+	{Banner, Silent, "Connection timed out during banner exchange"},                                        // kex_exchange_identification (kex.c)
+	{KeyExchange, Detail, "No KEY host key is known for HOST and you have requested strict checking."},     // check_host_key (sshconnect.c)
+	{KeyExchange, Detail, "Host key for HOST has changed and you have requested strict checking."},         // check_host_key (sshconnect.c)
+	{KeyExchange, Detail, "KEY host key for HOST has changed and you have requested strict checking."},     // the same, older
+	{KeyExchange, Detail, "KEY host key for HOST was revoked and you have requested strict checking."},     // check_host_key (sshconnect.c)
+	{KeyExchange, Detail, "Certificate invalid: REASON"},                                                   // sshkey_cert_check_authority (sshkey.c), for check_host_key
+	{KeyExchange, HostKey, "Host key verification failed."},                                                // verify_host_key_callback (sshconnect2.c)
+	{KeyExchange, HostKey, "Bad server host key: REASON"},                                                  // verify_host_key_callback (sshconnect2.c)
+	{KeyExchange, NothingShared, "Unable to negotiate with ADDRESS port PORT: REASON"},                     // sshpkt_vfatal (packet.c)
+	{Login, Detail, `Load key "FILE": REASON`},                                                             // load_identity_file (sshconnect2.c)
+	{Login, Detail, "no such identity: FILE: REASON"},                                                      // load_identity_file (sshconnect2.c)
+	{Login, Detail, "sign_and_send_pubkey: REASON"},                                                        // sign_and_send_pubkey (sshconnect2.c)
+	{Login, Partial, `Authenticated using "METHOD" with partial success.`},                                 // input_userauth_failure (sshconnect2.c)
+	{Login, Partial, "Authenticated with partial success."},                                                // the same before 8.7
+	{Login, KeyRefused, "USER@HOST: Permission denied (METHODS)."},                                         // userauth (sshconnect2.c)
+	{Login, TooManyKeys, "Received disconnect from ADDRESS port PORT:2: Too many authentication failures"}, // ssh_packet_read_poll_seqnr (packet.c); the reason is sshd's (auth.c)
+	{Login, SentAway, "Received disconnect from ADDRESS port PORT:N: REASON"},                              // ssh_packet_read_poll_seqnr (packet.c)
+	{Login, LetIn, `Authenticated to HOST ([ADDRESS]:PORT) using "METHOD".`},                               // ssh_userauth2 (sshconnect2.c)
+	{Login, LetIn, `Authenticated to HOST (via proxy) using "METHOD".`},                                    // ssh_userauth2 (sshconnect2.c)
+	{Login, LetIn, "Authenticated to HOST ([ADDRESS]:PORT)."},                                              // main (ssh.c), before 8.7
+	{Login, LetIn, "Authenticated to HOST (via proxy)."},                                                   // main (ssh.c), before 8.7
+	{Login, WayEnded, "Connection closed by UNKNOWN port 65535"},                                           // sshpkt_vfatal (packet.c), of a ProxyCommand's pipe
+	{Login, WayEnded, "Connection reset by UNKNOWN port 65535"},                                            // sshpkt_vfatal (packet.c)
+	{Login, Closed, "Connection closed by ADDRESS port PORT"},                                              // sshpkt_vfatal (packet.c)
+	{Login, Closed, "Connection reset by ADDRESS port PORT"},                                               // sshpkt_vfatal (packet.c)
+	{Login, TimedOut, "Connection to ADDRESS port PORT timed out"},                                         // sshpkt_vfatal (packet.c)
+	{Login, Leave, "Disconnected from ADDRESS port PORT"},                                                  // sshpkt_vfatal (packet.c)
+	{Login, Leave, "banner exchange: Connection to ADDRESS port PORT: REASON"},                             // sshpkt_vfatal (packet.c), for ssh_login
+	{Session, Detail, "bind [ADDRESS]:PORT: REASON"},                                                       // channel_setup_fwd_listener_tcpip (channels.c)
+	{Session, NoNearEnd, "channel_setup_fwd_listener_tcpip: cannot listen to port: END"},                   // channel_setup_fwd_listener_tcpip (channels.c)
+	{Session, NoNearEnd, "unix_listener: cannot bind to path END: REASON"},                                 // unix_listener (misc.c)
+	{Session, NoNearEnd, "unix_listener: cannot listen on path END: REASON"},                               // unix_listener (misc.c)
+	{Session, Forbidden, "channel N: open failed: administratively prohibited: REASON"},                    // channel_input_open_failure (channels.c)
+	{Session, FarRefused, "channel N: open failed: REASON"},                                                // channel_input_open_failure (channels.c)
+	{Session, LinkLost, "Timeout, server HOST not responding."},                                            // server_alive_check (clientloop.c)
+	{Session, LinkLost, "client_loop: send disconnect: REASON"},                                            // client_loop (clientloop.c)
+	{Session, LinkLost, "Connection to HOST closed by remote host."},                                       // client_process_net_input (clientloop.c)
+	{Session, LinkLost, "Read from remote host HOST: REASON"},                                              // client_process_net_input (clientloop.c)
+	{Settings, Chatter, "debug1: TEXT"},                                                                    // do_log (log.c)
+	{Settings, Chatter, "debug2: TEXT"},                                                                    // do_log (log.c)
+	{Settings, Chatter, "debug3: TEXT"},                                                                    // do_log (log.c)
+	{KeyExchange, Chatter, "Warning: Permanently added TEXT to the list of known hosts."},                  // check_host_key (sshconnect.c)
+	{KeyExchange, Chatter, "Failed to add the host to the list of known hosts (FILE)."},                    // check_host_key (sshconnect.c)
+	{KeyExchange, Chatter, "Could not create directory 'FILE'TEXT"},                                        // hostfile_create_user_ssh_dir (hostfile.c)
+	{KeyExchange, Chatter, "** TEXT"},                                                                      // warn_nonpq_kex (sshconnect.c), since 10.1
+	{KeyExchange, Chatter, "@@TEXT"},                                                                       // warn_changed_key (sshconnect.c), sshkey_perm_ok (authfile.c)
+	{Session, Chatter, "Could not request local forwarding."},                                              // ssh_init_forwarding (ssh.c), after NoNearEnd
+	{Session, Chatter, "Warning: remote port forwarding failed for listen TEXT"},                           // ssh_confirm_remote_forward (ssh.c)
+	{Session, Chatter, "Learned new hostkey: TEXT"},                                                        // update_known_hosts (clientloop.c)
+	{Session, Chatter, "Adding new key for TEXT"},                                                          // host_delete, hostfile_replace_entries (hostfile.c)
+	{Session, Chatter, "Deprecating obsolete hostkey: TEXT"},                                               // update_known_hosts (clientloop.c)
+	{Session, Chatter, "hostfile_replace_entries: TEXT"},                                                   // hostfile_replace_entries (hostfile.c)
+	{Session, Chatter, "update_known_hosts: TEXT"},                                                         // update_known_hosts (clientloop.c)
+	{Session, Chatter, "Transferred: sent TEXT, received TEXT"},                                            // client_loop (clientloop.c)
+	{Session, Chatter, "Bytes per second: sent TEXT, received TEXT"},                                       // client_loop (clientloop.c)
+	{Session, Chatter, "Killed by signal N."},                                                              // client_loop (clientloop.c)
+}
+
+// blanks are what stands in a form for what changes. HOST and END are told to
+// whoever asks what a line means.
+var blanks = map[string]string{
+	"PROGRAM": `\S+`, "HOST": `(?P<host>[^\s@]+?)`, "ADDRESS": `(?P<address>\S+)`, "PORT": `(?P<port>\d+)`, "END": `(?P<end>.+)`, "N": `\d+`,
+	"USER": `.+?`, "METHODS": `(?P<methods>[^()]*)`, "METHOD": `[^"]+`, "OPTION": `.+`, "KEY": `\S+`, "FILE": `.+`, "REASON": `.+`, "TEXT": `.*`,
+}
+
+var blank = regexp.MustCompile(`\b[A-Z]+\b`)
+
+// patterns are the forms as regular expressions, in the same order; made when
+// ssh says its first word.
+var patterns = sync.OnceValue(func() []*regexp.Regexp {
+	all := make([]*regexp.Regexp, len(forms))
+	for i, f := range forms {
+		p := blank.ReplaceAllStringFunc(regexp.QuoteMeta(f.line), func(word string) string {
+			if b, ok := blanks[word]; ok {
+				return b
+			}
+			return word
+		})
+		all[i] = regexp.MustCompile("^" + p + "$")
 	}
-	return false
-}
-
-// chatter is what ssh says when all is well, or after it has given a reason. The
-// last two are said at every end at LogLevel=VERBOSE.
-var chatter = regexp.MustCompile(`^(` + strings.Join([]string{
-	`Authenticated to `,                  // ssh_userauth2 (sshconnect2.c)
-	`Warning: Permanently added `,        // check_host_key (sshconnect.c)
-	`debug\d: `,                          // do_log (log.c)
-	`Could not request local forwarding`, // ssh_init_forwarding (ssh.c)
-	`Transferred: `,                      // client_loop (clientloop.c)
-	`Bytes per second: `,                 // client_loop (clientloop.c)
-}, "|") + `)`)
-
-// Chatter tells whether a line explains no failure.
-func Chatter(line string) bool { return chatter.MatchString(line) }
-
-// cannotListen finds the near end: channel_setup_fwd_listener_tcpip
-// (channels.c), unix_listener (misc.c).
-var cannotListen = regexp.MustCompile(`(?:cannot listen to port: |cannot bind to path )(.+?)(?::|$)`)
-
-// CannotListen returns the near end, a port or a path, that line says ssh
-// cannot listen on, or "".
-func CannotListen(line string) string {
-	if m := cannotListen.FindStringSubmatch(line); m != nil {
-		return m[1]
-	}
-	return ""
-}
-
-// HungUpEarly is how a line begins when the host hangs up before its banner:
-// kex_exchange_identification (kex.c).
-const HungUpEarly = "kex_exchange_identification"
-
-// letIn is what ssh says when the host has let us in: ssh_userauth2
-// (sshconnect2.c), at LogLevel=VERBOSE. Before 8.7 it does not name the method.
-var letIn = regexp.MustCompile(`^Authenticated to \S+ \((?:(\[\S+\]:\d+)|via proxy)\)(?: using "[^"]+")?\.$`)
-
-// LetIn tells whether a line says that the host has let us in, and to where ssh
-// is connected, as [ADDRESS]:PORT; "" if a ProxyCommand is.
-func LetIn(line string) (host string, is bool) {
-	m := letIn.FindStringSubmatch(line)
-	if m == nil {
-		return "", false
-	}
-	return m[1], true
-}
-
-// A Meaning is what a line that ssh has said means for a tunnel. It converts to
-// package tunnel's, which tells more of its fields.
-type Meaning struct {
-	LetIn   bool
-	Host    string
-	Chatter bool
-	Rejects bool
-	NearEnd string
-}
-
-// Read tells what a line means.
-func Read(line string) Meaning {
-	host, in := LetIn(line)
-	return Meaning{LetIn: in, Host: host, Chatter: Chatter(line), Rejects: Rejects(line), NearEnd: CannotListen(line)}
-}
+	return all
+})

@@ -1,0 +1,129 @@
+package openssh
+
+// A Meaning is what a line of ssh's is about. The zero value is unknown: such a
+// line is shown, and decides nothing.
+type Meaning string
+
+const (
+	// Said beside the point.
+	Chatter Meaning = "chatter"
+	Detail  Meaning = "detail" // explains the line that follows
+	Partial Meaning = "partial-success"
+	Leave   Meaning = "leave" // follows the line that has said why
+
+	// Why a launch fails.
+	BadSettings   Meaning = "bad-settings"
+	NoSuchHost    Meaning = "no-such-host"
+	Refused       Meaning = "refused"
+	NoAnswer      Meaning = "no-answer"
+	HungUp        Meaning = "hung-up" // before the host has said that it speaks ssh
+	Silent        Meaning = "silent"
+	NotSSH        Meaning = "not-ssh"
+	HostKey       Meaning = "host-key"
+	NothingShared Meaning = "nothing-shared"
+	KeyRefused    Meaning = "key-refused"
+	MoreWanted    Meaning = "more-wanted"  // than the key: a second factor
+	OtherWanted   Meaning = "other-wanted" // than a key: a password
+	TooManyKeys   Meaning = "too-many-keys"
+	SentAway      Meaning = "sent-away"
+	Closed        Meaning = "closed" // in the middle of the login
+	TimedOut      Meaning = "timed-out"
+	WayEnded      Meaning = "way-ended" // a ProxyCommand or ProxyJump has
+
+	// Said when the host lets us in, and after that.
+	LetIn      Meaning = "let-in"
+	NoNearEnd  Meaning = "no-near-end"
+	Forbidden  Meaning = "forbidden"
+	FarRefused Meaning = "far-end-refused"
+	LinkLost   Meaning = "link-lost"
+)
+
+// What a failure means for the pause that follows it. Package tunnel has the
+// same words, and says how long they are.
+const (
+	Unclear  = ""         // the host may have counted it as a failed login
+	Unseen   = "unseen"   // nobody has seen us, or nobody minds
+	Early    = "early"    // who answered has hung up, or said nothing, before we could do any harm
+	Hidden   = "hidden"   // a ProxyCommand or ProxyJump knows
+	Definite = "definite" // no waiting mends it
+)
+
+// A Case is what advice is made of.
+type Case struct {
+	Name       string                         // the --host
+	Host, Port string                         // what ssh makes of it
+	ByHand     func(options ...string) string // the same login, as one types it
+	CopyKey    string                         // has the host accept the key, as one types it
+}
+
+// meanings are what they mean for a pause and, in words, for a person; and the
+// lines to type that may mend it.
+var meanings = map[Meaning]struct {
+	failure string
+	words   string
+	fixes   func(c Case) []string
+}{
+	BadSettings: {Definite, "ssh does not like its settings", func(c Case) []string {
+		return []string{c.ByHand("-G") + " # tells the line of ssh_config, or the --ssh-option"}
+	}},
+	NoSuchHost: {Unseen, "there is no host of that name, or no name service", func(c Case) []string {
+		return []string{"getent hosts " + c.Host + " # must print an address",
+			"--host [user@]NAME # or a Host " + c.Name + " with its HostName in ssh_config"}
+	}},
+	Refused: {Unseen, "no sshd listens there, or a firewall refuses", func(c Case) []string {
+		return []string{"sudo systemctl start ssh # on the host", "--ssh-option Port=N # another port than " + c.Port}
+	}},
+	NoAnswer: {Unseen, "the network is down, the address is wrong, or a firewall drops it", func(c Case) []string {
+		return []string{"nc -vz " + c.Host + " " + c.Port + " # must say open"}
+	}},
+	HungUp: {Early, "the connection was closed before the host said that it speaks ssh: a ban (fail2ban, PerSourcePenalties) looks like that, and a full sshd (MaxStartups)", func(Case) []string {
+		return []string{"sudo fail2ban-client status sshd # on the host; it and sshd forget after ten minutes",
+			"sudo journalctl -u ssh # on the host"}
+	}},
+	Silent: {Early, "somebody answers, and does not say that it speaks ssh: a frozen sshd, a firewall, or another port's service", func(c Case) []string {
+		return []string{"nc " + c.Host + " " + c.Port + " # must say SSH-2.0", "sudo systemctl restart ssh # on the host"}
+	}},
+	NotSSH: {Early, "what answers there is not an sshd", func(c Case) []string {
+		return []string{"--ssh-option Port=N # another port than " + c.Port}
+	}},
+	HostKey: {Definite, "the host is not known, or is another than before", func(c Case) []string {
+		return []string{c.ByHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint, say yes"}
+	}},
+	NothingShared: {Definite, "the two have no algorithm in common: a very old sshd", func(c Case) []string {
+		return []string{c.ByHand("-v") + " # shows what it offers"}
+	}},
+	KeyRefused: {Definite, "the host does not accept the key", func(c Case) []string {
+		return []string{c.CopyKey, c.ByHand("-v") + " # shows which keys are offered"}
+	}},
+	MoreWanted: {Definite, "the host wants more than the key, a second factor, and nobody is there to give it", func(Case) []string {
+		return []string{"Match User NAME # in the host's sshd_config, with AuthenticationMethods publickey"}
+	}},
+	OtherWanted: {Definite, "the host takes no keys, and nobody is there to type a password", func(Case) []string {
+		return []string{"PubkeyAuthentication yes # in the host's sshd_config"}
+	}},
+	TooManyKeys: {Definite, "ssh offered too many keys before the right one", func(Case) []string {
+		return []string{"--ssh-option IdentitiesOnly=yes --ssh-option IdentityFile=KEY"}
+	}},
+	SentAway: {Unclear, "the host ended the login, and says why", tryIt},
+	Closed:   {Unclear, "the host ended the login without a reason: an account that has expired or is locked (sshd's log tells), or a connection that was cut", tryIt},
+	TimedOut: {Unclear, "the host fell silent in the middle of the login", tryIt},
+	WayEnded: {Hidden, "the way to the host, a ProxyCommand or ProxyJump, has ended", tryIt},
+
+	LetIn:      {Unseen, "", nil},
+	NoNearEnd:  {Unseen, "the near end is somebody else's", nil},
+	Forbidden:  {Unseen, "the host's sshd does not let us forward to there", nil},
+	FarRefused: {Unseen, "the host cannot reach the far end", nil},
+	LinkLost:   {Unseen, "the connection was cut, or has gone silent", nil},
+}
+
+func tryIt(c Case) []string { return []string{c.ByHand("-v") + " # to see more"} }
+
+// Advice is what m means to a person, and lines to type that may mend it, with
+// remarks behind a #.
+func (m Meaning) Advice(c Case) (words string, fixes []string) {
+	known := meanings[m]
+	if known.fixes == nil {
+		return known.words, nil
+	}
+	return known.words, known.fixes(c)
+}
