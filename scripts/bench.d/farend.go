@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -7,17 +9,20 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // The far end is what is behind the forwarders: a mail server that costs next
 // to nothing, and a server of bulk. It is a process of its own because
-// minimail only trusts a near end that belongs to its own user.
+// minimail only uses a near end that belongs to what it has launched, and to its
+// own user: what is in place of ssh gets copies of the listening sockets.
 
 const greeting = "220 bench\r\n"
 
 // farEnd prints the addresses of the two servers in a line and serves until it
 // is killed.
-func farEnd() error {
+func farEnd(copies string) error {
 	mail, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -26,9 +31,43 @@ func farEnd() error {
 	if err != nil {
 		return err
 	}
+	all, err := net.Listen("unix", copies)
+	if err != nil {
+		return err
+	}
+	go serve(all, func(c net.Conn) { handOut(c, mail, bulk) }) // ends with the process
 	fmt.Println(mail.Addr().(*net.TCPAddr).Port, bulk.Addr().(*net.TCPAddr).Port)
 	go serve(mail, serveMail) // ends with the process
 	return serve(bulk, serveBulk)
+}
+
+// handOut sends copies of listening sockets over a Unix socket.
+func handOut(to net.Conn, listeners ...net.Listener) {
+	var fds []int
+	for _, l := range listeners {
+		raw, err := l.(*net.TCPListener).SyscallConn()
+		if err != nil {
+			return
+		}
+		_ = raw.Control(func(fd uintptr) { fds = append(fds, int(fd)) })
+	}
+	_, _, _ = to.(*net.UnixConn).WriteMsgUnix([]byte{0}, syscall.UnixRights(fds...), nil)
+}
+
+// keepCopies is in place of ssh where there is to be none: it has the sockets, and
+// leaves them alone until it is killed.
+func keepCopies(from string) error {
+	c, err := net.Dial("unix", from)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, _, _, _, err := c.(*net.UnixConn).ReadMsgUnix(make([]byte, 1), make([]byte, 64)); err != nil {
+		return err
+	}
+	for {
+		time.Sleep(time.Hour)
+	}
 }
 
 func serve(l net.Listener, visit func(net.Conn)) error {

@@ -23,8 +23,11 @@ func main() {
 }
 
 func run() error {
-	if len(os.Args) == 2 && os.Args[1] == "farend" {
-		return farEnd()
+	if len(os.Args) == 3 && os.Args[1] == "farend" {
+		return farEnd(os.Args[2])
+	}
+	if len(os.Args) == 3 && os.Args[1] == "keep" {
+		return keepCopies(os.Args[2])
 	}
 	minimail := flag.String("minimail", "", "the `program`, stripped and static")
 	dir := flag.String("dir", "", "an empty `directory` for what the run makes")

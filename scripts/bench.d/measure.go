@@ -85,10 +85,13 @@ const us, bare = "minimail", "ssh -L"
 // all measures all rows.
 func (b *bench) all() error {
 	b.began = time.Now()
-	if err := os.WriteFile(b.path("no-ssh"), []byte(noSSH), 0o755); err != nil {
+	self, err := os.Executable()
+	if err != nil {
 		return err
 	}
-	var err error
+	if err := os.WriteFile(b.path("no-ssh"), fmt.Appendf(nil, noSSH, self, b.path("farend.sock")), 0o755); err != nil {
+		return err
+	}
 	if b.far, err = b.startFarEnd(); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func (w *world) startFarEnd() (far, error) {
 	if err != nil {
 		return f, err
 	}
-	cmd := w.command(self, "farend")
+	cmd := w.command(self, "farend", w.path("farend.sock"))
 	r, s, err := os.Pipe()
 	if err != nil {
 		return f, err
@@ -157,7 +157,7 @@ func (w *world) startAlone(farPort int, protocol, idle string) (string, *process
 const noSSH = `#!/bin/sh
 case $1 in
 -V) echo OpenSSH_9.2p1 >&2 ;;
-*) exec sleep 1000000 ;;
+*) exec %s keep %s ;;
 esac
 `
 
