@@ -1,0 +1,119 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// split is the kind of a fault, and what happens to it.
+func split(fault string) (kind, how string) {
+	kind, how, _ = strings.Cut(fault, " ")
+	return kind, how
+}
+
+// An arrival is a mail's attempt that is there, and whether it is whole.
+type arrival struct {
+	mail, attempt int
+	whole         bool
+}
+
+var soakLine = regexp.MustCompile(`(?m)^X-Soak: (\d+) (\d+) (\d+)\r$`)
+
+func (r *run) arrivals() (all []arrival) {
+	files, _ := filepath.Glob(filepath.Join(r.mails, "*.eml"))
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		r.must(err)
+		var a arrival
+		var lines int
+		if m := soakLine.FindSubmatch(b); m != nil {
+			_, _ = fmt.Sscan(string(bytes.Join(m[1:], []byte(" "))), &a.mail, &a.attempt, &lines)
+			_, text, _ := bytes.Cut(b, []byte("\r\n\r\n")) // clients put headers in front
+			_, want, _ := bytes.Cut(mailOf(a.mail, a.attempt, lines), []byte("\r\n\r\n"))
+			a.whole = bytes.Equal(text, want)
+		}
+		all = append(all, a)
+	}
+	return all
+}
+
+// report prints what was told beside what has arrived, mail by mail, and returns
+// what must not be.
+func (r *run) report(seed uint64, road string) (bad []string) {
+	arrived := map[[2]int]int{}
+	distinct := map[int]bool{}
+	damaged := 0
+	all := r.arrivals()
+	for _, a := range all {
+		arrived[[2]int{a.mail, a.attempt}]++
+		distinct[a.mail] = true
+		if !a.whole {
+			damaged++
+		}
+	}
+	sent, lost, untrue, unclear, permanent := 0, []int(nil), []string(nil), 0, 0
+	for _, t := range r.told {
+		there := arrived[[2]int{t.mail, t.attempt}] > 0
+		switch {
+		case t.sent:
+			sent++
+			if !there {
+				lost = append(lost, t.mail)
+			}
+		case t.permanent:
+			permanent++
+		case there && !t.unclear:
+			untrue = append(untrue, fmt.Sprintf("%d (%s)", t.mail, t.words))
+		case there:
+			unclear++
+		}
+	}
+	add := func(wrong bool, format string, args ...any) {
+		if wrong {
+			bad = append(bad, fmt.Sprintf(format, args...))
+		}
+	}
+	add(sent != r.count, "%d mails were not accepted", r.count-sent)
+	add(len(lost) > 0, "told sent, and lost: %v", lost)
+	add(len(untrue) > 0, "told not sent, and arrived: %s", strings.Join(untrue, "; "))
+	add(len(distinct) != r.count, "%d mails have not arrived", r.count-len(distinct))
+	add(damaged > 0, "%d mails are damaged", damaged)
+	add(permanent > 0, "%d attempts were refused for good", permanent)
+	add(r.late, "not done in time")
+	add(r.after.sockets > r.before.sockets+1, "sockets were not closed: %d, before %d", r.after.sockets, r.before.sockets)
+	add(r.after.rss > 2*r.before.rss && r.after.rss > r.before.rss+20480, "memory has grown: %d kB, before %d kB", r.after.rss, r.before.rss)
+
+	row := func(name, format string, args ...any) { fmt.Printf("%-16s %s\n", name, fmt.Sprintf(format, args...)) }
+	fmt.Println()
+	row("seed", "%d", seed)
+	row("link", "%s", road)
+	row("time", "%s", time.Since(r.began).Round(time.Second))
+	row("sent", "%d of %d", sent, r.count)
+	row("arrived", "%d, and %d duplicates", len(distinct), len(all)-len(distinct))
+	row("lost", "%d", len(lost))
+	row("untrue", "%d (told not sent, arrived)", len(untrue))
+	row("unclear", "%d (arrived, and the reply to the final dot was lost, or msmtp does not say)", unclear)
+	row("damaged", "%d", damaged)
+	row("put off", "%d attempts, %d of them for good", len(r.told)-sent, permanent)
+	row("faults", "%s", r.faultsInWords())
+	row("sockets", "%d before, %d after", r.before.sockets, r.after.sockets)
+	row("memory", "%d kB before, %d kB after", r.before.rss, r.after.rss)
+	return bad
+}
+
+func (r *run) faultsInWords() string {
+	var all []string
+	for _, f := range slices.Sorted(maps.Keys(r.committed)) {
+		all = append(all, fmt.Sprintf("%s %d", f, r.committed[f]))
+	}
+	return strings.Join(all, ", ")
+}
