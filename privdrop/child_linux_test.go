@@ -28,6 +28,9 @@ const (
 
 func TestMain(m *testing.M) {
 	if name, ok := os.LookupEnv(childVar); ok {
+		if path := os.Getenv(pathVar); path != "" {
+			systemPath = strings.Split(path, ":")
+		}
 		child(name)
 		os.Exit(0)
 	}

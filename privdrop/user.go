@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -15,10 +16,28 @@ import (
 
 // A static binary reads /etc/passwd and /etc/group, and knows nothing of
 // directory services (LDAP and the like). So it asks programs of the system
-// that do, and ends those that give no answer: a service may be out of reach. They are
-// found by PATH, so root must not have directories of others in it; sudo(8) has
-// secure_path for that.
+// that do, and ends those that give no answer: a service may be out of reach.
 var patience = 10 * time.Second
+
+// systemPath is where root finds programs. Root's PATH may be a user's, with a
+// directory of his in it.
+var systemPath = []string{"/usr/bin", "/bin", "/usr/sbin", "/sbin",
+	"/run/current-system/sw/bin", "/run/current-system/profile/bin"} // NixOS, Guix
+
+// Program is where to find a program of the system's. Who is not root finds it
+// by PATH.
+func Program(name string) string {
+	if os.Geteuid() != 0 {
+		return name
+	}
+	for _, dir := range systemPath {
+		path := filepath.Join(dir, name)
+		if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Mode().Perm()&0o111 != 0 {
+			return path
+		}
+	}
+	return filepath.Join(systemPath[0], name) // is not there, which exec says
+}
 
 // errUnknown is about a user that nobody knows.
 var errUnknown = errors.New("there is no such user")
@@ -69,7 +88,7 @@ func getent(nameOrID string) ([]string, error) {
 func ask(program string, arguments ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, arguments...)
+	cmd := exec.CommandContext(ctx, Program(program), arguments...)
 	cmd.WaitDelay = time.Second // for what it may have started
 	out, err := cmd.Output()
 	switch {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// fake puts a program first in PATH.
+// fake puts a program first where programs are looked for, as root or not.
 func fake(t *testing.T, program, script string) {
 	t.Helper()
 	dir := openDir(t)
@@ -19,6 +19,38 @@ func fake(t *testing.T, program, script string) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	lookIn(t, append([]string{dir}, systemPath...)...)
+}
+
+// pathVar is for the child of a test: it replaces systemPath.
+const pathVar = "PRIVDROP_TEST_PATH"
+
+// lookIn has root look for programs elsewhere.
+func lookIn(t *testing.T, dirs ...string) {
+	was := systemPath
+	systemPath = dirs
+	t.Setenv(pathVar, strings.Join(dirs, ":")) // for a child
+	t.Cleanup(func() { systemPath = was })
+}
+
+// TestRootTakesNoProgramFromPATH: it may be a user's, with a directory of his.
+func TestRootTakesNoProgramFromPATH(t *testing.T) {
+	asRoot(t)
+	was := systemPath
+	mark := filepath.Join(openDir(t), "mark")
+	for _, program := range []string{"getent", "id"} {
+		fake(t, program, "touch "+mark)
+	}
+	systemPath = was // PATH alone is the user's
+	if _, err := Lookup("ldapuser"); err == nil {
+		t.Error("ldapuser is known")
+	}
+	if _, _, groups, err := ids(entry(t)); err != nil || len(groups) == 0 {
+		t.Errorf("%v, %v", groups, err)
+	}
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("a program of the user's was run by root")
+	}
 }
 
 // fakeGetent knows one user only.
@@ -55,6 +87,7 @@ func TestAUserOfADirectoryServiceIsFoundByGetent(t *testing.T) {
 
 func TestWithoutGetentAnUnknownUserIsSaidToBeUnknown(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
+	lookIn(t, t.TempDir())
 	u, err := Lookup("ldapuser")
 	if u != nil || err == nil || err.Error() != `there is no user "ldapuser" on this machine` {
 		t.Errorf("%v, %v", u, err)
@@ -72,6 +105,7 @@ func TestWhatGetentSaysHasToBeAPasswdLine(t *testing.T) {
 
 func TestALookUpNeedsNoGetentForWhoIsInPasswd(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
+	lookIn(t, t.TempDir())
 	for _, want := range users(t) {
 		u, err := Lookup(want[0])
 		if err != nil || u.Uid != want[2] || u.Gid != want[3] || u.HomeDir != want[5] {

@@ -9,6 +9,7 @@ import (
 
 	"minimail/internal/fail"
 	"minimail/internal/settings"
+	"minimail/privdrop"
 )
 
 // servicePidFile is that of scripts/minimail.service.
@@ -36,7 +37,7 @@ func bySystemd(word string) error {
 		return fail.Exit(fail.Hint(fmt.Errorf("cannot %s the service: it is systemd's", word), "sudo %s", said), fail.NeedsRoot)
 	}
 	fmt.Printf("minimail: it is systemd's: %s\n", said)
-	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd := exec.Command(privdrop.Program(argv[0]), argv[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fail.Hint(fmt.Errorf("cannot %s the service: %w", word, err), "systemctl status minimail")
