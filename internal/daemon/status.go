@@ -69,7 +69,11 @@ func statusJSON(path string, pid int, running bool) error {
 			answer.Report = &r
 		}
 	}
-	return json.NewEncoder(os.Stdout).Encode(answer)
+	b, err := json.Marshal(answer)
+	if err == nil {
+		_, err = os.Stdout.Write(append(fail.PrintableJSON(b), '\n'))
+	}
+	return err
 }
 
 // how prints what a running minimail says of itself.
@@ -79,7 +83,7 @@ func how(pidFile string) {
 	case errors.Is(err, os.ErrPermission):
 		fmt.Println("More:        ask as root, or as the user that it runs as")
 	case err != nil:
-		fmt.Printf("More:        not to be had: %v\n", err)
+		fmt.Printf("More:        not to be had: %s\n", fail.Printable(err.Error()))
 	default:
 		r.print(os.Stdout)
 	}
