@@ -83,8 +83,10 @@ func (c *collector) message(file string, n ast.Node) {
 		switch name := funcName(n); {
 		case name == "fmt.Errorf", name == "errors.New":
 			c.add(expected, n.Args[0])
-		case name == "fail.Place", name == "fail.Read", name == "fail.File":
-			c.found[c.text(n.Args[0])+" %v: %v"] = c.at(n)
+		case name == "fail.Place", name == "fail.Read", name == "fail.File", name == "Unsafe", name == "daemon.Unsafe":
+			if c.text(n.Args[0]) != "%v" { // daemon.Unsafe's, who is told what was done
+				c.found[c.text(n.Args[0])+" %v: %v"] = c.at(n)
+			}
 		case strings.HasSuffix(name, ".Msg") && level(n) != "Debug":
 			c.add("", n.Args[0])
 		case name == "fmt.Println", name == "fmt.Printf", name == "fmt.Fprintln", name == "append":
@@ -96,7 +98,7 @@ func (c *collector) message(file string, n ast.Node) {
 		}
 	case *ast.CompositeLit:
 		switch {
-		case isIdent(n.Type, "fault"):
+		case isIdent(n.Type, "fault"), isIdent(n.Type, "exposed") && len(n.Elts) > 0:
 			c.add("", n.Elts[0])
 		case isIdent(n.Type, "key") && len(n.Elts) > 2 && !isIdent(n.Elts[1], "well"):
 			c.add("", n.Elts[2])

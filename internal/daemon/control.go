@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/user"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -16,6 +15,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"minimail/forward"
+	"minimail/internal/fail"
+	"minimail/privdrop"
 	"minimail/tunnel"
 )
 
@@ -63,24 +64,30 @@ func unlessZero(t time.Time) *time.Time {
 // controlSocket is where the minimail with that pid file answers.
 func controlSocket(pidFile string) string { return strings.TrimSuffix(pidFile, ".pid") + ".sock" }
 
-// ListenControl makes the socket, and gives it to owner, if there is one. Only
-// who holds the pid file may call it: what is there is a dead one's.
-func ListenControl(pidFile string, owner *user.User) (net.Listener, error) {
-	path := controlSocket(pidFile)
+// ListenControl makes the socket, which root gives to who, if there is somebody
+// to become. Only who holds the pid file may call it: what is there is a dead
+// one's.
+func ListenControl(pidFile string, who *user.User) (net.Listener, error) {
+	place, err := FindFor(pidFile, who)
+	if err != nil {
+		return nil, err
+	}
+	path := controlSocket(place.real)
 	removeSocket(path)
 	umask := syscall.Umask(0o177)
 	l, err := net.Listen("unix", path)
 	syscall.Umask(umask)
-	if err != nil || owner == nil {
-		return l, err
-	}
-	uid, err := strconv.Atoi(owner.Uid)
-	if err == nil {
-		err = os.Lchown(path, uid, -1)
-	}
 	if err != nil {
-		l.Close()
 		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // PidFile.Release removes it
+	if os.Geteuid() == 0 {
+		// By its path, which only root can change: in a place of the user's we are
+		// not root any more.
+		if err := os.Lchown(path, place.uid, -1); err != nil {
+			l.Close()
+			return nil, err
+		}
 	}
 	return l, nil
 }
@@ -116,26 +123,64 @@ func AnswerControl(l net.Listener, log zerolog.Logger, tell func() Report) {
 // errDeaf is about a minimail that runs and does not answer.
 var errDeaf = fmt.Errorf("it has not answered within %s", controlTimeout)
 
-// askControl asks the minimail with that pid file for a Report, as it comes.
-func askControl(pidFile string) (Report, error) {
-	var r Report
+// maxReport bounds what is taken from a control socket, in bytes.
+const maxReport = 64 << 10
+
+// dialControl connects to the minimail with that pid file. Who answers has to be
+// root, or the owner of the pid file, as far as the kernel tells.
+func dialControl(pidFile string) (*net.UnixConn, error) {
+	_, owner, err := readPid(pidFile)
+	if err != nil {
+		return nil, err
+	}
 	c, err := net.DialTimeout("unix", controlSocket(pidFile), controlTimeout)
 	if err != nil {
-		return r, err
+		return nil, err
+	}
+	uid, err := userAt(c.(*net.UnixConn))
+	if err == nil && uid != 0 && uid != owner {
+		err = fmt.Errorf("it is %s who answers there", privdrop.Name(uid))
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	_ = c.SetDeadline(time.Now().Add(controlTimeout))
+	return c.(*net.UnixConn), nil
+}
+
+// askControl asks the minimail with that pid file for a Report.
+func askControl(pidFile string) (Report, error) {
+	c, err := dialControl(pidFile)
+	if err != nil {
+		return Report{}, err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(controlTimeout))
-	err = json.NewDecoder(c).Decode(&r)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	return readReport(c)
+}
+
+// readReport reads one Report, and no more than maxReport.
+func readReport(from io.Reader) (Report, error) {
+	var r Report
+	b, err := io.ReadAll(io.LimitReader(from, maxReport+1))
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return r, errDeaf
+	case err != nil:
+		return r, err
+	case len(b) > maxReport:
+		return r, errors.New("it has answered without end")
 	}
-	return r, err
+	if err := json.Unmarshal(b, &r); err != nil {
+		return Report{}, fmt.Errorf("it has not answered as minimail does: %w", err)
+	}
+	return r, nil
 }
 
 // print writes what people want to know, below App::Daemon's lines.
 func (r Report) print(w io.Writer) {
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%-12s %s\n", name+":", fmt.Sprintf(format, args...))
+		fmt.Fprintf(w, "%-12s %s\n", name+":", fail.Printable(fmt.Sprintf(format, args...)))
 	}
 	line("Since", "%s (%s)", r.Since.Local().Format(time.DateTime), ago(r.Since))
 	line("User", "%s", r.User)
@@ -143,7 +188,7 @@ func (r Report) print(w io.Writer) {
 	line("Tunnel", "%s", r.Tunnel.sentence(r.Host))
 	line("Clients", "%d now, %d waiting; %d served, %d refused", r.Clients.Working, r.Clients.Waiting, r.Clients.Served, r.Clients.Refused)
 	line("Bytes", "%d up, %d down", r.Clients.BytesUp, r.Clients.BytesDown)
-	if r.Tunnel.LastError != "" {
+	if r.Tunnel.LastError != "" && r.Tunnel.LastAt != nil {
 		line("Last error", "%s ago: %s", ago(*r.Tunnel.LastAt), r.Tunnel.LastError)
 	}
 }

@@ -41,7 +41,7 @@ func Start(s settings.Settings, life Life) error {
 // prepare makes the directories of the default files, and looks whether
 // minimail runs already, so that this is said before anything else.
 func prepare(s settings.Settings) error {
-	pidFile := s.PidFile
+	pidFile := ownPidFile(s)
 	if os.Geteuid() == 0 && serviceRuns(s) {
 		pidFile = servicePidFile() // what the machine has one of runs already
 	}
@@ -220,9 +220,6 @@ func terminate(path string) (int, error) {
 	_, pid, _, err := Held(path)
 	if err != nil {
 		return 0, err
-	}
-	if pid == 0 || !isMinimail(pid) {
-		return 0, fail.Hint(fmt.Errorf("minimail runs, but its pid is not in %s", path), "pgrep -a minimail finds it; kill PID stops it")
 	}
 	p, err := os.FindProcess(pid)
 	if err != nil {

@@ -3,13 +3,15 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/sevlyar/go-daemon"
 	"golang.org/x/sys/unix"
 
 	"minimail/internal/fail"
@@ -17,11 +19,13 @@ import (
 )
 
 // A PidFile is held, by a lock, as long as its process lives: the kernel lets
-// go of it at any end, so the lock is what says whether minimail runs. The
-// number in it is only for people, and for whom to signal.
+// go of it at any end. The lock is on a file of its own beside it, which only
+// root and the user can open: whoever can open a file, if only for reading, can
+// lock it, and everybody may read the pid.
 type PidFile struct {
-	lock *daemon.LockFile
 	path string
+	lock *os.File
+	pid  *os.File
 }
 
 // ErrRunning says that somebody holds the pid file.
@@ -34,56 +38,127 @@ func (e ErrRunning) Error() string {
 	return fmt.Sprintf("already running, pid %d", e.pid)
 }
 
-// Lock takes the pid file and writes our pid into it.
-func Lock(path string) (*PidFile, error) {
+// lockFile is where the lock of a pid file is.
+func lockFile(pidFile string) string { return strings.TrimSuffix(pidFile, ".pid") + ".lock" }
+
+// Lock takes the pid file for the user to become (nil: for ourselves), and
+// writes our pid into it. It takes a tenth of a second at most.
+func Lock(path string, who *user.User) (*PidFile, error) {
+	place, err := FindFor(path, who)
+	if err == nil {
+		if err = isPidFile(place.real, place.uid); errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, Unsafe("cannot open the pid file", path, "--pid-file", err)
+	}
 	// Whoever only looks whether we run (Held, below) holds the lock for some
 	// microseconds, and whoever ends removes the file: look more than once.
 	for try := 0; ; try++ {
-		p, err := tryLock(path)
-		var running ErrRunning
-		if err == nil && p != nil || err != nil && !errors.As(err, &running) {
-			return p, err
+		p, err := tryLock(place.real)
+		if err == nil && p != nil {
+			p.path = path
+			if err := p.write(place); err != nil {
+				return nil, err
+			}
+			return p, nil
 		}
-		if try == 50 || running.pid != 0 && isMinimail(running.pid) {
+		var running ErrRunning
+		if err != nil && !errors.As(err, &running) {
+			return nil, Unsafe("cannot open the pid file", path, "--pid-file", err)
+		}
+		switch {
+		case running.pid != 0:
 			return nil, running
+		case try == 50:
+			return nil, fail.Hint(running, "minimail status; or, if its pid file was removed, pgrep -a minimail; kill PID")
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
+}
+
+// tryLock returns nil and no error if the lock's file was removed under our
+// hands.
+func tryLock(pidFile string) (*PidFile, error) {
+	path := lockFile(pidFile)
+	f, err := open(path, unix.O_RDWR|unix.O_CREAT, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = isLock(f)
+	if err == nil {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+			_, pid, _, _ := Held(pidFile)
+			err = ErrRunning{pid}
+		}
+	}
+	if err != nil || !sameFile(f, path) {
+		f.Close()
+		return nil, err
+	}
+	return &PidFile{path: pidFile, lock: f}, nil
+}
+
+// isLock is an error if others could hold a lock on f.
+func isLock(f *os.File) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := isOwn(f.Name(), fi, os.Geteuid(), 0); err != nil {
+		return fmt.Errorf("its lock, %s: %w", f.Name(), err)
+	}
+	if fi.Mode().Perm()&0o077 != 0 {
+		return exposed{"others can open its lock, " + f.Name(), fail.Quote("sudo", "rm", f.Name())}
+	}
+	return nil
 }
 
 // maxPidFile is more than a pid file can have in it, in bytes: a larger one is
 // somebody's file that was named by mistake, to be neither written nor removed.
 const maxPidFile = 64
 
-// tryLock returns nil and no error if the file was removed under our hands.
-func tryLock(path string) (*PidFile, error) {
-	lock, err := daemon.OpenLockFile(path, 0o644)
+// write makes a new pid file and puts it into the place of an old one, so that
+// nobody ever reads half a pid, and nothing that is there is written to.
+func (p *PidFile) write(place Place) (err error) {
+	defer func() {
+		if err != nil {
+			p.lock.Close()
+			err = Unsafe("cannot write the pid file", p.path, "--pid-file", err)
+		}
+	}()
+	fresh := place.real + ".new"
+	_ = os.Remove(fresh) // of one that was killed here
+	if p.pid, err = open(fresh, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o644); err != nil {
+		return err
+	}
+	// Programs of old (pkill -L) look for a lock here. It means nothing to us.
+	_ = unix.Flock(int(p.pid.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	_, err = fmt.Fprint(p.pid, os.Getpid())
+	if err == nil {
+		err = os.Rename(fresh, place.real)
+	}
 	if err != nil {
-		return nil, fail.Place("cannot open the pid file", path, "--pid-file", err)
+		_ = os.Remove(fresh)
+		p.pid.Close()
 	}
-	err = lock.Lock()
-	if errors.Is(err, daemon.ErrWouldBlock) {
-		pid, _ := lock.ReadPid()
-		lock.Close()
-		return nil, ErrRunning{pid}
-	}
+	return err
+}
+
+// isPidFile is an error unless a pid file is there, which may be root's.
+func isPidFile(path string, uid int) error {
+	fi, err := os.Lstat(path)
 	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("cannot lock the pid file %s: %w", path, err)
+		return err
 	}
-	if !sameFile(lock.File, path) {
-		lock.Close()
-		return nil, nil
+	if err := isOwn(path, fi, uid, 0); err != nil {
+		return err
 	}
-	if fi, err := lock.Stat(); err == nil && fi.Size() > maxPidFile {
-		lock.Close()
-		return nil, fail.Hint(fmt.Errorf("%s is no pid file: it has something else in it", path), "--pid-file another FILE")
+	if fi.Size() > maxPidFile {
+		return exposed{"it is no pid file: it has something else in it", fail.Quote("ls", "-l", path)}
 	}
-	if err := lock.WritePid(); err != nil {
-		lock.Close()
-		return nil, fail.Place("cannot write the pid file", path, "--pid-file", err)
-	}
-	return &PidFile{lock, path}, nil
+	return nil
 }
 
 func sameFile(f *os.File, path string) bool {
@@ -91,64 +166,147 @@ func sameFile(f *os.File, path string) bool {
 	if err != nil {
 		return false
 	}
-	b, err := os.Stat(path)
+	b, err := os.Lstat(path)
 	return err == nil && os.SameFile(a, b)
+}
+
+// files are what holds the pid file.
+func (p *PidFile) files() []*os.File { return []*os.File{p.lock, p.pid} }
+
+// passedOn is the pid file at path, by the files of the minimail that holds it.
+func passedOn(path string, files []*os.File) (*PidFile, error) {
+	if len(files) != 2 || !sameFile(files[0], lockFile(path)) || !sameFile(files[1], path) {
+		return nil, errors.New("it has another pid file")
+	}
+	return &PidFile{path: path, lock: files[0], pid: files[1]}, nil
+}
+
+// claim writes our pid into a pid file that was passed on. Whoever reads it reads
+// one pid or the other: the first line counts.
+func (p *PidFile) claim() error {
+	pid := strconv.Itoa(os.Getpid())
+	_, err := p.pid.WriteAt([]byte(pid+"\n"), 0)
+	if err == nil {
+		err = p.pid.Truncate(int64(len(pid)))
+	}
+	return err
+}
+
+// Forget leaves the pid file to whom it was passed on.
+func (p *PidFile) Forget() {
+	for _, f := range p.files() {
+		f.Close()
+	}
 }
 
 // Release removes the file. If the user that we have become may not do that,
 // it empties it: an empty pid file means that nothing runs.
 func (p *PidFile) Release() {
-	removeSocket(controlSocket(p.path))
-	_ = p.lock.Truncate(0)
-	if sameFile(p.lock.File, p.path) {
-		_ = os.Remove(p.path)
+	place, err := Find(p.path, os.Getuid())
+	if err == nil && sameFile(p.pid, place.real) {
+		removeSocket(controlSocket(place.real))
+		_ = os.Remove(place.real)
+	}
+	_ = p.pid.Truncate(0)
+	p.pid.Close()
+	p.path = place.real
+	p.unlock()
+}
+
+// unlock removes the lock, if we may.
+func (p *PidFile) unlock() {
+	if path := lockFile(p.path); sameFile(p.lock, path) {
+		_ = os.Remove(path)
 	}
 	p.lock.Close()
 }
 
 // removeStale removes the pid file of a minimail that died, unless somebody
-// has begun to use it.
+// has begun to use it. Root leaves those in a place of somebody else's alone:
+// nothing runs, and the next start takes them.
 func removeStale(path string) {
-	if _, err := os.Stat(path); err != nil {
+	place, err := Find(path, os.Getuid())
+	if err != nil || isPidFile(place.real, os.Getuid()) != nil {
 		return
 	}
-	if p, err := tryLock(path); err == nil && p != nil {
-		p.Release()
+	p, err := tryLock(place.real)
+	if err != nil || p == nil {
+		return
 	}
+	if isPidFile(place.real, os.Getuid()) == nil {
+		removeSocket(controlSocket(place.real))
+		_ = os.Remove(place.real)
+	}
+	p.unlock()
 }
 
 // Held looks at a pid file: whether it is there, the pid in it (0 if it has
-// none), and whether the process that wrote it lives.
+// none), and whether the minimail that wrote it lives. It does so if it is there,
+// is run by root or by the owner of the file, and holds the lock, as far as we
+// may look at that.
 func Held(path string) (exists bool, pid int, running bool, err error) {
-	f, err := os.Open(path)
+	pid, owner, err := readPid(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, 0, false, nil
 	}
 	if err != nil {
 		return true, 0, false, fail.Read("cannot read the pid file", path, "--pid-file", err)
 	}
-	defer f.Close()
-	lock := daemon.NewLockFile(f)
-	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
-	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
-		return true, 0, false, fmt.Errorf("cannot look at the lock of the pid file %s: %w", path, err)
+	if pid == 0 || !isMinimail(pid, owner) {
+		return true, pid, false, nil
 	}
-	running = err != nil
-	if pid, err = lock.ReadPid(); err != nil || pid < 2 {
-		pid = 0 // empty or garbled
+	place, err := Find(path, owner)
+	if err != nil {
+		return true, pid, false, Unsafe("cannot trust the pid file", path, "--pid-file", err)
 	}
-	return true, pid, running, nil
+	return true, pid, isLocked(place.real), nil
 }
 
-// isMinimail guards against a pid that has been given to somebody else. On
-// systems without /proc the lock has to do.
-func isMinimail(pid int) bool {
-	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+// readPid returns the pid in a file and whose file it is.
+func readPid(path string) (pid, owner int, err error) {
+	fi, err := os.Stat(path)
 	if err != nil {
-		return !settings.IsDir("/proc/self")
+		return 0, 0, err
 	}
-	self, _ := os.ReadFile("/proc/self/comm")
-	return string(comm) == string(self) || strings.HasPrefix(string(comm), "minimail")
+	if !fi.Mode().IsRegular() { // to open it could take for ever
+		return 0, 0, errors.New("it is no regular file")
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer f.Close()
+	if fi, err = f.Stat(); err != nil {
+		return 0, 0, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxPidFile+1))
+	return parsePid(string(text)), ownerOf(fi), err
+}
+
+// parsePid is the pid in a file's first line, or 0 if that is empty or garbled. It
+// is never init's.
+func parsePid(text string) int {
+	line, _, _ := strings.Cut(text, "\n")
+	pid, err := strconv.ParseUint(strings.TrimSpace(line), 10, 31)
+	if err != nil || pid < 2 || len(text) > maxPidFile {
+		return 0
+	}
+	return int(pid)
+}
+
+// isLocked reports whether somebody holds a pid file's lock; who may not open it
+// has to take that for granted. A minimail of before there was such a file holds
+// the pid file itself.
+func isLocked(pidFile string) bool {
+	f, err := open(lockFile(pidFile), unix.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = open(pidFile, unix.O_RDONLY, 0)
+	}
+	if err != nil {
+		return errors.Is(err, fs.ErrPermission)
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // FindPidFile is the pid file to look at: our own, or, if the user has not
@@ -158,7 +316,22 @@ func FindPidFile(s settings.Settings) string {
 	if s.PidFileNamed {
 		return s.PidFile
 	}
-	for _, path := range []string{s.PidFile, filepath.Join(settings.RunDir(), "minimail.pid"), servicePidFile()} {
+	ours := ownPidFile(s)
+	for _, path := range []string{ours, filepath.Join(settings.RunDir(), "minimail.pid"), servicePidFile()} {
+		if _, _, running, err := Held(path); err == nil && running {
+			return path
+		}
+	}
+	return ours
+}
+
+// ownPidFile is the pid file of a minimail of ours. It may have been started
+// where the environment was another one: by cron, without XDG_RUNTIME_DIR.
+func ownPidFile(s settings.Settings) string {
+	if s.PidFileNamed {
+		return s.PidFile
+	}
+	for _, path := range s.PidFiles() {
 		if _, _, running, err := Held(path); err == nil && running {
 			return path
 		}

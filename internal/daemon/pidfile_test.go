@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minimail/internal/fail"
 	"minimail/internal/settings"
 	"minimail/internal/testbed"
 )
@@ -19,7 +20,7 @@ import (
 func lockedPidFile(t *testing.T) (*PidFile, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "pid")
-	p, err := Lock(path)
+	p, err := Lock(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,14 +36,14 @@ func TestAPidFileIsHeldUntilItIsReleased(t *testing.T) {
 		t.Errorf("held: %v, %d, %v, %v", exists, pid, running, err)
 	}
 	var busy ErrRunning
-	if _, err := Lock(path); !errors.As(err, &busy) || busy.pid != os.Getpid() {
+	if _, err := Lock(path, nil); !errors.As(err, &busy) || busy.pid != os.Getpid() {
 		t.Errorf("a second one gets %v", err)
 	}
 	p.Release()
 	if exists, pid, running, err := Held(path); exists || pid != 0 || running || err != nil {
 		t.Errorf("after it was released: %v, %d, %v, %v", exists, pid, running, err)
 	}
-	p, err := Lock(path)
+	p, err := Lock(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +67,7 @@ func TestWhoeverLooksAtAPidFileDoesNotKeepOthersFromTakingIt(t *testing.T) {
 		}
 	}()
 	for range 50 {
-		p, err := Lock(path)
+		p, err := Lock(path, nil)
 		if err != nil {
 			t.Error(err)
 			break
@@ -95,7 +96,7 @@ func TestTheNumberInAPidFileIsNoSignOfLife(t *testing.T) {
 		if !exists || running || err != nil || pid != want {
 			t.Errorf("%q: %v, %d, %v, %v, want pid %d", text, exists, pid, running, err, want)
 		}
-		p, err := Lock(path)
+		p, err := Lock(path, nil)
 		if err != nil {
 			t.Errorf("%q blocks: %v", text, err)
 			continue
@@ -107,7 +108,7 @@ func TestTheNumberInAPidFileIsNoSignOfLife(t *testing.T) {
 	}
 }
 
-func TestALockBySomebodyElseIsRespectedAndHeNotSignalled(t *testing.T) {
+func TestALockOfThePidFileItselfMeansNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
 	sleep := exec.Command("sleep", "1000")
 	if err := sleep.Start(); err != nil {
@@ -123,18 +124,31 @@ func TestALockBySomebodyElseIsRespectedAndHeNotSignalled(t *testing.T) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Lock(path); !errors.As(err, new(ErrRunning)) {
-		t.Errorf("taken all the same: %v", err)
+	if _, pid, running, err := Held(path); running || err != nil || pid != sleep.Process.Pid {
+		t.Errorf("held: %d, %v, %v", pid, running, err)
 	}
-	removeStale(path)
-	if _, err := os.Stat(path); err != nil {
-		t.Errorf("removed all the same: %v", err)
-	}
-	if _, err := terminate(path); err == nil || !strings.Contains(err.Error(), "its pid is not in") {
-		t.Errorf("terminate says %v", err)
+	if pid, err := terminate(path); err != nil {
+		t.Errorf("terminate says %d, %v", pid, err)
 	}
 	if err := sleep.Process.Signal(unix.Signal(0)); err != nil {
 		t.Errorf("the process: %v", err)
+	}
+	p, err := Lock(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Release()
+}
+
+// TestALockThatOthersCouldHoldIsRefused: whoever can open a file can lock it.
+func TestALockThatOthersCouldHoldIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "minimail.pid")
+	if err := os.WriteFile(lockFile(path), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Lock(path, nil)
+	if err == nil || !strings.Contains(err.Error(), "others can open its lock, "+lockFile(path)) || !strings.HasPrefix(fail.HintOf(err), "sudo rm "+lockFile(path)) {
+		t.Errorf("%v, hint %q", err, fail.HintOf(err))
 	}
 }
 
@@ -155,7 +169,7 @@ func TestAFileThatIsNoPidFileIsNeitherWrittenNorRemoved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "diary")
 	diary := strings.Repeat("Today the power has failed.\n", 10)
 	testbed.Write(t, path, diary)
-	if _, err := Lock(path); err == nil || !strings.Contains(err.Error(), path+" is no pid file") {
+	if _, err := Lock(path, nil); err == nil || !strings.Contains(err.Error(), path+": it is no pid file") {
 		t.Errorf("it is taken: %v", err)
 	}
 	removeStale(path)
@@ -166,10 +180,12 @@ func TestAFileThatIsNoPidFileIsNeitherWrittenNorRemoved(t *testing.T) {
 
 func TestReleaseLeavesTheFileOfASuccessorAlone(t *testing.T) {
 	p, path := lockedPidFile(t)
-	if err := os.Remove(path); err != nil { // by somebody's rm
-		t.Fatal(err)
+	for _, f := range []string{path, lockFile(path)} { // by somebody's rm
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
 	}
-	next, err := Lock(path)
+	next, err := Lock(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +202,7 @@ func TestReleaseLeavesTheFileOfASuccessorAlone(t *testing.T) {
 func TestAPidFileThatCannotBeIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{filepath.Join(dir, "missing", "pid"), dir} {
-		if _, err := Lock(path); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := Lock(path, nil); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -196,19 +212,19 @@ func TestAPidFileThatCannotBeIsAnError(t *testing.T) {
 }
 
 func TestOnlyAProcessOfThisProgramIsAMinimail(t *testing.T) {
-	if !isMinimail(os.Getpid()) {
+	if !isMinimail(os.Getpid(), os.Getuid()) {
 		t.Error("we are none")
 	}
 	sleep := exec.Command("sleep", "1000")
 	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if isMinimail(sleep.Process.Pid) && settings.IsDir("/proc/self") {
+	if isMinimail(sleep.Process.Pid, os.Getuid()) && settings.IsDir("/proc/self") {
 		t.Error("sleep is one")
 	}
 	_ = sleep.Process.Kill()
 	_ = sleep.Wait()
-	if isMinimail(sleep.Process.Pid) && settings.IsDir("/proc/self") {
+	if isMinimail(sleep.Process.Pid, os.Getuid()) && settings.IsDir("/proc/self") {
 		t.Error("nobody is one")
 	}
 }
@@ -221,7 +237,7 @@ func TestAFileThatWasRemovedUnderOurHandsIsNotHeld(t *testing.T) {
 	for range 4 {
 		all.Go(func() {
 			for n := 0; n < 40; {
-				p, err := Lock(path)
+				p, err := Lock(path, nil)
 				if errors.As(err, new(ErrRunning)) {
 					continue
 				}
@@ -229,7 +245,7 @@ func TestAFileThatWasRemovedUnderOurHandsIsNotHeld(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if !sameFile(p.lock.File, path) {
+				if !sameFile(p.pid, path) {
 					t.Error("held is a file that is not there")
 					n = 40
 				}

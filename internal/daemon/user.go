@@ -27,7 +27,7 @@ func ToBecome(s settings.Settings) (*user.User, error) {
 	root := os.Geteuid() == 0
 	if s.User == "" {
 		if !root {
-			return nil, nil
+			return nil, refuseAnybody(strconv.Itoa(os.Getuid()))
 		}
 		return nil, fail.Hint(errors.New("no user to become: root has to become somebody else"), nameSomebody)
 	}
@@ -38,11 +38,21 @@ func ToBecome(s settings.Settings) (*user.User, error) {
 	case who.Uid == "0":
 		return nil, fail.Hint(fmt.Errorf("the user to become, %s, is root", s.User), nameSomebody)
 	case root:
-		return who, nil
+		return who, refuseAnybody(who.Uid)
 	case who.Uid == strconv.Itoa(os.Getuid()):
-		return nil, nil
+		return nil, refuseAnybody(who.Uid)
 	}
 	return nil, fail.Exit(fail.Hint(fmt.Errorf("only root can become %s", s.User), "run it with sudo, or without --user"), fail.NeedsRoot)
+}
+
+// refuseAnybody is an error if a uid means nobody in particular: the kernel could
+// not tell minimail's own processes from those of strangers.
+func refuseAnybody(uid string) error {
+	if n, err := strconv.Atoi(uid); err != nil || !isAnybody(n) {
+		return err
+	}
+	return fail.Hint(fmt.Errorf("cannot be uid %s in a user namespace: all whom it does not know have that uid there", uid),
+		"%s; or PrivateUsers=no in minimail.service", nameSomebody)
 }
 
 // WithSudo turns an error for want of root into a second try through sudo, if

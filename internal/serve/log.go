@@ -5,11 +5,11 @@ import (
 	"io"
 	"os"
 	"os/user"
-	"strconv"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"minimail/internal/daemon"
 	"minimail/internal/fail"
 	"minimail/internal/settings"
 )
@@ -28,40 +28,25 @@ func newLogger(s settings.Settings, w *os.File) zerolog.Logger {
 	if !s.LogJSON {
 		out = zerolog.ConsoleWriter{Out: w, TimeFormat: "2006-01-02 15:04:05.000", NoColor: !fail.Colour(w)}
 	}
-	return zerolog.New(out).Level(level).With().Timestamp().Logger()
+	return zerolog.New(fail.JSONCleaner{To: out}).Level(level).With().Timestamp().Logger()
 }
 
 // openLog makes the log our stdout and stderr, so that not even a panic is
-// silent. Called by root, it hands the file over to owner.
-func openLog(path string, owner *user.User) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+// silent. Called by root, it makes the file one of who's.
+func openLog(path string, who *user.User) error {
+	place, err := daemon.FindFor(path, who)
 	if err != nil {
-		return fail.Place("cannot open the log", path, "--log-file", err)
+		return daemon.Unsafe("cannot open the log", path, "--log-file", err)
+	}
+	f, err := place.Append(0o640)
+	if err != nil {
+		return daemon.Unsafe("cannot open the log", path, "--log-file", err)
 	}
 	defer f.Close()
-	if err := handOver(f, owner); err != nil {
-		return err
-	}
 	for _, fd := range []int{1, 2} {
 		if err := unix.Dup2(int(f.Fd()), fd); err != nil {
 			return fmt.Errorf("cannot log to %s: %w", path, err)
 		}
-	}
-	return nil
-}
-
-// handOver gives a regular file (not /dev/null, say) to owner, if there is one.
-func handOver(f *os.File, owner *user.User) error {
-	fi, err := f.Stat()
-	if owner == nil || err != nil || !fi.Mode().IsRegular() {
-		return err
-	}
-	uid, err := strconv.Atoi(owner.Uid)
-	if err != nil {
-		return fmt.Errorf("the uid of %s: %w", owner.Username, err)
-	}
-	if err := f.Chown(uid, -1); err != nil {
-		return fmt.Errorf("cannot give the log to %s: %w", owner.Username, err)
 	}
 	return nil
 }

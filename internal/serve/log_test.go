@@ -2,6 +2,7 @@ package serve
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/user"
@@ -60,38 +61,51 @@ func TestOnlyAVerboseLogHasDetails(t *testing.T) {
 	}
 }
 
-func TestALogThatRootMakesIsGivenToTheUser(t *testing.T) {
+// TestALogThatRootMakesIsTheUsers is of a child: its stdout and stderr become the
+// log.
+func TestALogThatRootMakesIsTheUsers(t *testing.T) {
 	testbed.NeedRoot(t)
-	who, err := user.Lookup(testbed.RunAs)
-	if err != nil {
-		t.Fatal(err)
+	path := filepath.Join(testbed.PublicDir(t), "log")
+	logs := func(path, user string) string {
+		cmd := exec.Command(testbed.FakeProgram(t, "open-log"), path, user)
+		cmd.Dir = "/"
+		out, _ := cmd.CombinedOutput()
+		return string(out)
 	}
-	path := filepath.Join(t.TempDir(), "log")
-	testbed.Write(t, path, "")
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := handOver(f, who); err != nil {
-		t.Fatal(err)
+	for range 2 { // makes it, and finds it
+		if out := logs(path, testbed.RunAs); out != "" {
+			t.Fatal(out)
+		}
 	}
 	if got := ownerOf(t, path); got != testbed.UidOf(t, testbed.RunAs) {
 		t.Errorf("it belongs to %d", got)
 	}
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
+	if got := testbed.Read(t, path); got != "a line\na line\n" {
+		t.Errorf("in it is %q", got)
 	}
-	defer null.Close()
-	if err := handOver(null, who); err != nil {
-		t.Fatal(err)
+	if want, out := path+": it belongs to "+testbed.RunAs+", not to "+testbed.Intruder, logs(path, testbed.Intruder); !strings.Contains(out, want) {
+		t.Errorf("another user's log: %q, want %q", out, want)
 	}
-	if got := ownerOf(t, os.DevNull); got != 0 {
-		t.Fatalf("%s belongs to %d now", os.DevNull, got)
+	if got := ownerOf(t, path); got != testbed.UidOf(t, testbed.RunAs) {
+		t.Errorf("it belongs to %d now", got)
 	}
-	if err := handOver(f, nil); err != nil {
-		t.Errorf("nobody to give it to: %v", err)
+	if out := logs(os.DevNull, testbed.RunAs); out != "" || ownerOf(t, os.DevNull) != 0 {
+		t.Errorf("%s: %q, belongs to %d", os.DevNull, out, ownerOf(t, os.DevNull))
+	}
+}
+
+func init() {
+	testbed.Roles["open-log"] = func(args []string) int {
+		who, err := user.Lookup(args[1])
+		if err == nil {
+			err = openLog(args[0], who)
+		}
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		fmt.Fprintln(os.Stderr, "a line")
+		return 0
 	}
 }
 

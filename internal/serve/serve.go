@@ -5,7 +5,10 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/user"
 	"syscall"
+
+	"github.com/rs/zerolog"
 
 	"minimail/forward"
 	"minimail/internal/daemon"
@@ -16,44 +19,57 @@ import (
 
 // Run is the daemon's life, or the foreground's: take the pid file, bind,
 // open the log, drop root (or, under systemd, the capability to bind), run.
-// Nothing but that happens as root.
+// Nothing but that happens as root, and none of it in a place of the user's.
 func Run(s settings.Settings, tell *daemon.Teller) error {
 	who, err := daemon.ToBecome(s)
 	if err != nil {
 		return err
 	}
-	pid, err := daemon.Lock(s.PidFile)
+	k, err := newKept(s, who)
 	if err != nil {
-		return daemon.AlreadyRunning(err)
+		return err
 	}
-	defer pid.Release()
+	defer k.release()
+	if err := k.lock(); err != nil {
+		return err
+	}
 	doors, err := bind(s.Forwards, forward.NewInherited())
 	if err != nil {
 		return err
 	}
 	defer closeDoors(doors)
-	if !s.Foreground {
-		if err := openLog(s.LogFile, who); err != nil {
-			return err
-		}
+	if err := k.open(); err != nil {
+		return err
 	}
-	log := newLogger(s, os.Stderr)
-	control, err := daemon.ListenControl(s.PidFile, who)
-	if err != nil {
-		log.Warn().Err(err).Msg("status will not be able to tell much")
-	}
+	var dropErr error
 	if who != nil {
 		if err := privdrop.To(who.Username); err != nil {
 			return err
 		}
-		groups, _ := os.Getgroups() // To has seen that they can be read
-		log.Info().Str("user", who.Username).Int("uid", os.Getuid()).Int("gid", os.Getgid()).Ints("groups", groups).
-			Msg("dropped privileges")
-	} else if err := privdrop.Capabilities(); err != nil { // systemd's, for ports below 1024
-		log.Warn().Err(err).Msg("keeping the capabilities that it was started with")
+		if err := k.openAsUser(); err != nil {
+			return err
+		}
+	} else { // systemd's, for ports below 1024
+		dropErr = privdrop.Capabilities()
+	}
+	log := newLogger(s, os.Stderr)
+	tellOfDrop(log, who, dropErr)
+	if k.controlErr != nil {
+		log.Warn().Err(k.controlErr).Msg("status will not be able to tell much")
 	}
 	limitClients(&s, log)
-	return attend(s, log, doors, control, tell)
+	return attend(s, log, doors, k.control, tell)
+}
+
+func tellOfDrop(log zerolog.Logger, who *user.User, err error) {
+	if err != nil {
+		log.Warn().Err(err).Msg("keeping the capabilities that it was started with")
+	}
+	if who != nil {
+		groups, _ := os.Getgroups() // privdrop.To has seen that they can be read
+		log.Info().Str("user", who.Username).Int("uid", os.Getuid()).Int("gid", os.Getgid()).Ints("groups", groups).
+			Msg("dropped privileges")
+	}
 }
 
 // A door is a forward with its bound listeners.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"minimail/internal/fail"
 )
@@ -27,32 +28,54 @@ func (s *Settings) defaultPlaces() error {
 	if s.PidFile != "" && (s.LogFile != "" || !logs) {
 		return nil
 	}
-	pid, log := filepath.Join(RunDir(), "minimail.pid"), "/var/log/minimail.log"
-	if os.Geteuid() != 0 {
-		home, err := os.UserHomeDir()
-		if err == nil && !filepath.IsAbs(home) {
-			err = fmt.Errorf("$HOME, %q, does not begin with /", home)
-		}
-		state := os.Getenv("XDG_STATE_HOME")
-		if !filepath.IsAbs(state) { // which the specification has us ignore
-			if err != nil {
-				return fail.Hint(fmt.Errorf("no place for the pid file and the log: %w", err), "--pid-file FILE --log-file FILE")
-			}
-			state = filepath.Join(home, ".local", "state")
-		}
-		log = filepath.Join(state, "minimail", "minimail.log")
-		pid = filepath.Join(filepath.Dir(log), "minimail.pid")
-		if run := userRunDir(); run != "" {
-			pid = filepath.Join(run, "minimail.pid")
-		}
+	pids, log, err := places()
+	if err != nil {
+		return fail.Hint(fmt.Errorf("no place for the pid file and the log: %w", err), "--pid-file FILE --log-file FILE")
 	}
 	if s.PidFile == "" {
-		s.PidFile = pid
+		s.PidFile = pids[0]
 	}
 	if s.LogFile == "" {
 		s.LogFile = log
 	}
 	return nil
+}
+
+// PidFiles are the default pid files, our own first, then where a minimail of
+// ours has its own that was started in another environment: by cron, say, which
+// knows no XDG_RUNTIME_DIR.
+func (s Settings) PidFiles() []string {
+	pids, _, err := places()
+	if err != nil {
+		return []string{s.PidFile}
+	}
+	return pids
+}
+
+// places are the default pid files, the first of which is the one to use, and
+// the default log.
+func places() (pids []string, log string, err error) {
+	if os.Geteuid() == 0 {
+		return []string{filepath.Join(RunDir(), "minimail.pid")}, "/var/log/minimail.log", nil
+	}
+	home, err := os.UserHomeDir()
+	if err == nil && !filepath.IsAbs(home) {
+		err = fmt.Errorf("$HOME, %q, does not begin with /", home)
+	}
+	var states []string
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) { // if not, the specification has us ignore it
+		states = append(states, filepath.Join(dir, "minimail"))
+	}
+	if err == nil {
+		states = append(states, filepath.Join(home, ".local", "state", "minimail"))
+	}
+	if len(states) == 0 {
+		return nil, "", err
+	}
+	for _, dir := range slices.Concat(userRunDirs(), states) {
+		pids = append(pids, filepath.Join(dir, "minimail.pid"))
+	}
+	return pids, filepath.Join(states[0], "minimail.log"), nil
 }
 
 // RunDir is where the system's pid files are (FHS 3.0, 3.15).
@@ -63,14 +86,14 @@ func RunDir() string {
 	return "/var/run"
 }
 
-func userRunDir() string {
+func userRunDirs() (dirs []string) {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		return dir
+		dirs = append(dirs, dir)
 	}
 	if dir := fmt.Sprintf("/run/user/%d", os.Getuid()); IsDir(dir) {
-		return dir
+		dirs = append(dirs, dir)
 	}
-	return ""
+	return dirs
 }
 
 // IsDir reports whether name is a directory that is there.
