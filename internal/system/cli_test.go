@@ -29,6 +29,7 @@ import (
 // $NEAR4, and both with a far end in $FWD1 to $FWD4. $ME is the user that a
 // minimail ends up as. The directory $WORK/spool is everybody's.
 func TestTheProgram(t *testing.T) {
+	t.Parallel()
 	ssh := testbed.FakeProgram(t, "fake-ssh")
 	testscript.Run(t, testscript.Params{
 		Dir:         filepath.Join("internal", "system", "testdata", "script"),

@@ -30,7 +30,7 @@ func wants(t *testing.T, what, got string, res ...string) {
 func TestStatusTellsHowItIs(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	m := h.Minimail(t, testbed.MailServer(t, nil), "--idle", "30", "--wait", "2s")
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--idle", "30", "--wait", "6s")
 	wants(t, "at first", statusOf(t, m), `^Running:     yes$`, `^Since:       .* \(\d+s\)$`, `^User:        nobody$`,
 		`^Listening:   127\.0\.0\.1:\d+, \[::1\]:\d+$`, `^Tunnel:      down, to far$`, `^Clients:     0 now, 0 waiting; 0 served, 0 refused$`)
 	m.Greets(t)

@@ -25,6 +25,7 @@ import (
 // TestAnIntruderNeverReadsAByte: another user races ssh for the near end, again
 // and again, with all that the socket options give.
 func TestAnIntruderNeverReadsAByte(t *testing.T) {
+	t.Parallel()
 	h := testbed.NewHost(t)
 	// The fake logs in at once, so there are enough rounds.
 	self, err := os.Executable()
@@ -268,7 +269,7 @@ func TestFault15NearEndIsAnotherTunnelsOfOurs(t *testing.T) {
 					_, _ = fmt.Fprintf(c, "220 host %d\r\n", i)
 					_, _ = io.Copy(io.Discard, c)
 				}
-				m := testbed.NewHost(t).Prepare(t, testbed.Listen(t, greets), "--wait", "3s", "--idle", "1h")
+				m := testbed.NewHost(t).Prepare(t, testbed.Listen(t, greets), "--wait", "6s", "--idle", "1h")
 				at := slices.Index(m.Cmd.Args, "--forward") + 1
 				m.Cmd.Args[at] = strings.Replace(m.Cmd.Args[at], strconv.Itoa(m.Near), fmt.Sprint(near), 1)
 				m.Start(t)

@@ -263,5 +263,5 @@ func TestAConfinedKeySuffices(t *testing.T) {
 	m.Greets(t)
 	m.Down(t)
 	elsewhere := h.Minimail(t, testbed.Listen(t, testbed.Echo), "--wait", "1s")
-	elsewhere.Refuses(t, "administratively prohibited")
+	elsewhere.ComesToRefuse(t, "administratively prohibited")
 }

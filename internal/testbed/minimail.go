@@ -182,6 +182,23 @@ func (m *Minimail) Refuses(t testing.TB, re string) {
 	}
 }
 
+// ComesToRefuse fails the test unless a new client gets a 421 that matches re,
+// now or after others that were told 421 for another reason: with a short --wait
+// it may be over before ssh has logged in.
+func (m *Minimail) ComesToRefuse(t testing.TB, re string) {
+	t.Helper()
+	want := regexp.MustCompile(`^421 \S+ minimail: .*` + re)
+	var got string
+	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); {
+		if got = m.Greeting(t); want.MatchString(got) {
+			return
+		} else if !strings.HasPrefix(got, "421 ") {
+			break
+		}
+	}
+	t.Fatalf("greeting %q, want a 421 that matches %q", got, re)
+}
+
 func ReadLine(t testing.TB, r *bufio.Reader) string {
 	t.Helper()
 	s, err := r.ReadString('\n')
