@@ -14,7 +14,7 @@ import (
 
 func TestNullmailerKeepsAMailUntilTheHostIsBack(t *testing.T) {
 	t.Parallel()
-	p := newPostOffice(t, "nullmailer", "bsd-mailx")
+	p := newPostOffice(t, "nullmailer")
 	for _, f := range []string{"remotes", "allmailfrom", "adminaddr", "maxpause"} {
 		p.copy(t, "nullmailer/"+f, "/etc/nullmailer/"+f)
 	}
@@ -51,7 +51,7 @@ func TestNullmailerKeepsAMailUntilTheHostIsBack(t *testing.T) {
 
 func TestDMAKeepsAMailUntilTheHostIsBack(t *testing.T) {
 	t.Parallel()
-	p := newPostOffice(t, "dma", "bsd-mailx")
+	p := newPostOffice(t, "dma")
 	p.copy(t, "dma.conf", "/etc/dma/dma.conf")
 	p.copy(t, "aliases", "/etc/aliases")
 	p.keepsMail(t, "/var/spool/dma/M*", func() {

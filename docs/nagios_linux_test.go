@@ -3,11 +3,9 @@ package docs_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,27 +14,6 @@ import (
 
 // The commands and definitions of docs/nagios.md, run by the real Nagios and
 // nullmailer of Debian, on a machine to throw away.
-
-// nagiosVariable names a directory with Debian's packages for this.
-const nagiosVariable = "TEST_NAGIOS"
-
-// getNagios downloads the packages, once, while there is a network, and returns
-// their directory.
-var getNagios = sync.OnceValues(func() (string, error) {
-	dir := filepath.Join(filepath.Dir(testbed.Program), "nagios")
-	if err := os.MkdirAll(filepath.Join(dir, "partial"), 0o755); err != nil {
-		return "", err
-	}
-	out, err := exec.Command("sh", "-c", `download() {
-		apt-get install -y -q --no-install-recommends --download-only --reinstall \
-			-o APT::Sandbox::User=root -o "Dir::Cache::archives=$1" nagios4-core nullmailer
-	}
-	download "$1" || { apt-get update -qq && download "$1"; }`, "sh", dir).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w\n%s", err, out)
-	}
-	return dir, nil
-})
 
 // A nagios is one that runs on a machine, with Debian's configuration and that
 // of docs/nagios.md.
@@ -58,21 +35,15 @@ func onNagios(t *testing.T, do func(t *testing.T, n *nagios)) {
 	testbed.NeedRoot(t)
 	t.Parallel()
 	page := testbed.Read(t, "docs/nagios.md")
-	dir := os.Getenv(nagiosVariable)
-	if dir == "" {
-		var err error
-		if dir, err = getNagios(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	testbed.OnMachineWith(t, nagiosVariable+"="+dir, func(t *testing.T, m *testbed.Machine) {
+	testbed.Debs(t, "nagios")
+	testbed.OnMachine(t, func(t *testing.T, m *testbed.Machine) {
 		n := &nagios{Machine: m}
 		for _, b := range regexp.MustCompile(`(?m)(^    .*\n|^\n)+`).FindAllString(page, -1) {
 			b = strings.TrimSpace(regexp.MustCompile(`(?m)^    `).ReplaceAllString(b, ""))
 			n.blocks = append(n.blocks, strings.NewReplacer("-u me ", "-u "+testbed.Owner+" ", "(me)", "("+testbed.Owner+")", "--user me", "--user "+testbed.Owner).Replace(b))
 		}
 		m.Install(t)
-		m.SetHost(t)
+		m.SetHost(t, "MINIMAIL_WAIT="+wait)
 		m.Run(t, 0, "/etc/init.d/minimail", "start")
 		n.installNagios(t)
 		do(t, n)
@@ -96,18 +67,14 @@ func (n *nagios) block(t *testing.T, beginning string) string {
 
 func (n *nagios) installNagios(t *testing.T) {
 	t.Helper()
-	debs, err := filepath.Glob(filepath.Join(os.Getenv(nagiosVariable), "*.deb"))
-	if err != nil || len(debs) == 0 {
-		t.Fatalf("packages: %v, %v", debs, err)
-	}
 	testbed.Write(t, "/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n") // they are started below
 	n.Run(t, 0, "chmod", "+x", "/usr/sbin/policy-rc.d")
-	n.Run(t, 0, append([]string{"dpkg", "--force-confdef", "--force-confold", "--install"}, debs...)...)
+	n.Run(t, 0, append([]string{"dpkg", "--force-confdef", "--force-confold", "--install"}, testbed.Debs(t, "nagios")...)...)
 	_ = os.Remove("/usr/sbin/policy-rc.d")
 	testbed.Write(t, "/etc/sudoers.d/minimail", n.block(t, "nagios ALL=")+"\n")
 	testbed.Write(t, "/etc/nagios4/conf.d/minimail.cfg", n.block(t, "define ")+"\n")
 	testbed.Write(t, "/etc/nagios4/conf.d/test.cfg", fmt.Sprintf(testService+testService+testContact, "power", "me", "queued", "queue"))
-	testbed.Write(t, nagiosCfg, strings.Replace(testbed.Read(t, nagiosCfg), "\nstatus_update_interval=10\n", "\nstatus_update_interval=1\n", 1))
+	quicker(t)
 	lines := strings.Split(n.block(t, "sudo nagios4 -v"), "\n")
 	if out := n.Run(t, 0, "sh", "-c", lines[0]); !strings.Contains(out, "Things look okay") {
 		t.Fatalf("%s says:\n%s", lines[0], out)
@@ -119,6 +86,28 @@ func (n *nagios) installNagios(t *testing.T) {
 	})
 	n.runAlone(t, lines[1])
 	testbed.Eventually(t, "Nagios takes commands", func() bool { return testbed.Exists(nagiosCommands) })
+}
+
+// Both times are a fifth of what they are by default, 25 s and 30 s.
+const (
+	wait    = "5s"
+	timeout = "6"
+)
+
+// quicker shortens Nagios' pauses; its patience with a mail in proportion.
+func quicker(t *testing.T) {
+	t.Helper()
+	if help := testbed.Run(t, testbed.Program, "--help"); !regexp.MustCompile(`--wait .*\(25s\)`).MatchString(help) {
+		t.Errorf("minimail's patience is another one:\n%s", help)
+	}
+	text := testbed.Read(t, nagiosCfg)
+	for was, is := range map[string]string{"status_update_interval=10": "status_update_interval=1", "notification_timeout=30": "notification_timeout=" + timeout} {
+		if !strings.Contains(text, "\n"+was+"\n") {
+			t.Fatalf("not in %s: %s", nagiosCfg, was)
+		}
+		text = strings.Replace(text, "\n"+was+"\n", "\n"+is+"\n", 1)
+	}
+	testbed.Write(t, nagiosCfg, text)
 }
 
 // testService is one whose state the test tells.

@@ -16,7 +16,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -58,9 +57,9 @@ type delivery struct {
 // newPostOffice unpacks packages on a machine of the test's own. They are not
 // installed, because mail servers exclude each other; and on the real machine
 // nothing of them is ever to be seen or started.
-func newPostOffice(t *testing.T, packages ...string) *postOffice {
+func newPostOffice(t *testing.T, packages string) *postOffice {
 	t.Helper()
-	debs := downloaded(t, packages...)
+	debs := testbed.Debs(t, packages)
 	guide := filepath.Join(testbed.PublicDir(t), "mail")
 	testbed.Run(t, "cp", "-r", "docs/mail", guide)
 	testbed.OwnNetwork(t)
@@ -71,48 +70,20 @@ func newPostOffice(t *testing.T, packages ...string) *postOffice {
 		}
 	})
 	p.Run(t, 0, "rm", "-rf", "/var/spool/nullmailer", "/var/spool/dma", "/etc/nullmailer", "/etc/dma") // if this machine has them
-	testbed.Run(t, "sh", "-ec", `for deb in "$1"/*.deb; do
+	unpack := []string{"-ec", `for deb; do
 		dpkg --fsys-tarfile "$deb" | tar -C / -xp --keep-directory-symlink
-	done`, "sh", debs)
+	done`, "sh"}
+	testbed.Run(t, "sh", append(unpack, debs...)...)
 	p.Run(t, 0, "ln", "-sf", "bsd-mailx", "/usr/bin/mail") // as its postinst does
 	testbed.Write(t, "/etc/mailname", "desktop.example.com\n")
 	far := testbed.Listen(t, func(c net.Conn) {
 		heard := &wire{Conn: c}
 		testbed.SpeakSMTP(heard, func(string) { p.arrived <- heard.delivery(t) })
 	})
-	p.minimail = p.Host.Prepare(t, far, "--forward", fmt.Sprintf("25:%d:%s", testbed.FreePort(t), far), "--wait", "2")
+	p.minimail = p.Host.Prepare(t, far, "--forward", fmt.Sprintf("25:%d:%s", testbed.FreePort(t), far), "--wait", "6")
 	p.minimail.Start(t)
 	return p
 }
-
-// downloaded is a directory with packages and those that they need and this
-// machine does not have.
-func downloaded(t *testing.T, packages ...string) string {
-	t.Helper()
-	testbed.NeedRoot(t)
-	downloading.Lock()
-	defer downloading.Unlock()
-	dir := filepath.Join(filepath.Dir(testbed.Program), "debs", packages[0])
-	if testbed.Exists(dir) {
-		return dir
-	}
-	part := dir + ".part"
-	if err := os.MkdirAll(filepath.Join(part, "partial"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	argv := append([]string{"apt-get", "install", "--yes", "--no-install-recommends", "--reinstall", "--download-only",
-		"-o", "Dir::Cache::archives=" + part, "-o", "APT::Sandbox::User=root"}, packages...)
-	if exec.Command(argv[0], argv[1:]...).Run() != nil {
-		testbed.Run(t, "apt-get", "update")
-		testbed.Run(t, argv[0], argv[1:]...)
-	}
-	if err := os.Rename(part, dir); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-var downloading sync.Mutex
 
 // A wire remembers what a client has said since its last mail.
 type wire struct {

@@ -15,15 +15,18 @@ import (
 // TestPackagesAreTheSameBytesAgain makes them a second time: elsewhere, by
 // somebody with another umask and time zone, of files with other times.
 func TestPackagesAreTheSameBytesAgain(t *testing.T) {
-	first := testbed.Packages(t)
+	nfpm := testbed.Fetched(t, "bin/nfpm")
+	dir := t.TempDir()
+	first, copied := filepath.Join(dir, "first"), filepath.Join(dir, "another place")
+	t.Setenv("NFPM", nfpm)
+	testbed.Run(t, "scripts/package", "-a", "amd64", "-o", first)
 	deb, err := filepath.Glob(filepath.Join(first, "*.deb"))
 	if err != nil || len(deb) != 1 {
 		t.Fatalf("packages: %v, %v", deb, err)
 	}
 	version := strings.Split(filepath.Base(deb[0]), "_")[1]
 	epoch := testbed.Run(t, "git", "log", "-1", "--format=%ct")
-	copied := filepath.Join(t.TempDir(), "another place")
-	testbed.Run(t, "sh", "-ec", `mkdir "$1"; tar -c --exclude=./.git --exclude=./dist . | tar -x -C "$1"`, "sh", copied)
+	testbed.Run(t, "sh", "-ec", `mkdir "$1"; tar -c --exclude=./.git --exclude=./.fetched --exclude=./dist . | tar -x -C "$1"`, "sh", copied)
 	cmd := exec.Command("sh", "-c", "umask 077; scripts/package -a amd64 -o dist")
 	cmd.Dir = copied
 	cmd.Env = append(os.Environ(), "VERSION="+version, "SOURCE_DATE_EPOCH="+strings.TrimSpace(epoch), "TZ=Asia/Tokyo")
@@ -55,7 +58,7 @@ func TestLintianHasNothingToSay(t *testing.T) {
 // TestTheProgramInThePackageIsStaticAndKnowsItsVersion, so that it runs on any
 // release of any distribution.
 func TestTheProgramInThePackageIsStaticAndKnowsItsVersion(t *testing.T) {
-	testbed.NeedProgram(t, "dpkg-deb")
+	testbed.NeedProgram(t, "dpkg-deb", "readelf")
 	deb, _ := filepath.Glob(filepath.Join(testbed.Packages(t), "*.deb"))
 	dir := t.TempDir()
 	testbed.Run(t, "dpkg-deb", "-x", deb[0], dir)

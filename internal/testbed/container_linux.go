@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Boot boots a container of the machine's files and network, and returns its
@@ -21,8 +23,10 @@ func (m *Machine) Boot(t testing.TB) func(args ...string) string {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("/", root, "", syscall.MS_BIND, ""); err != nil {
-		t.Fatal(err)
+	for _, d := range append([]string{"/", "/home"}, mountedDirectories()...) {
+		if err := syscall.Mount(d, filepath.Join(root, d), "", syscall.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
 	}
 	said := new(Words)
 	cmd := exec.Command("systemd-nspawn", "--directory", root, "--register=no", "--keep-unit", "--console=pipe",
@@ -74,11 +78,20 @@ func (m *Machine) Boot(t testing.TB) func(args ...string) string {
 // tidyCgroups removes, after the test, the control groups that systemd has made.
 func tidyCgroups(t testing.TB) {
 	t.Helper()
+	// Other packages' tests boot containers as well: one at a time.
+	lock, err := os.Open("/sys/fs/cgroup")
+	if err == nil {
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	list := func() []string {
 		return strings.Fields(Run(t, "find", "/sys/fs/cgroup", "-depth", "-type", "d"))
 	}
 	before := list()
 	t.Cleanup(func() {
+		defer lock.Close()
 		Eventually(t, "its control groups are gone", func() bool {
 			gone := true
 			for _, d := range list() {

@@ -36,6 +36,7 @@ type Host struct {
 func NewHost(t testing.TB, extra ...string) *Host {
 	t.Helper()
 	NeedRoot(t)
+	NeedProgram(t, "ssh", "sshd")
 	h := &Host{Dir: PublicDir(t), Port: FreePort(t)}
 	for _, key := range []string{"key", "hostkey", "otherkey"} {
 		Run(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", key, "-f", h.Path(key))

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,18 +39,8 @@ const machineVariable = "TEST_MACHINE"
 // there calls do. What happens there is this test's result.
 func OnMachine(t *testing.T, do func(t *testing.T, m *Machine)) {
 	t.Helper()
-	OnMachineWith(t, "", do)
-}
-
-// OnMachineWith adds to the environment there.
-func OnMachineWith(t *testing.T, variable string, do func(t *testing.T, m *Machine)) {
-	t.Helper()
 	NeedRoot(t)
-	for _, name := range []string{"unshare", "dpkg", "update-rc.d", "useradd"} {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skip("needs a Debian machine: ", err)
-		}
-	}
+	NeedProgram(t, "unshare", "dpkg-deb", "update-rc.d", "useradd")
 	if dir := os.Getenv(machineVariable); dir != "" {
 		m := newMachine(t, dir)
 		do(t, m)
@@ -67,9 +58,6 @@ func OnMachineWith(t *testing.T, variable string, do func(t *testing.T, m *Machi
 	cmd := exec.Command("unshare", append(isolate, "sh", "-c", `"$@"; exit $?`, "sh",
 		self, "-test.v", "-test.timeout", "3m", "-test.run", "^"+t.Name()+"$")...)
 	cmd.Env = append(os.Environ(), machineVariable+"="+PublicDir(t), packagesVariable+"="+Packages(t))
-	if variable != "" {
-		cmd.Env = append(cmd.Env, variable)
-	}
 	out, err := cmd.CombinedOutput()
 	switch {
 	case err != nil:
@@ -94,30 +82,45 @@ func newMachine(t testing.TB, dir string) *Machine {
 		}
 	}
 	mount("tmpfs", changes, "tmpfs", "", 0)
-	upper, work := filepath.Join(changes, "upper"), filepath.Join(changes, "work")
-	for _, d := range []string{upper, work} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	const marker = "/minimail-test-machine"
-	Write(t, upper+marker, "")
-	mount("overlay", root, "overlay", "lowerdir=/,upperdir="+upper+",workdir="+work, 0)
+	for i, of := range append([]string{"/"}, mountedDirectories()...) {
+		upper, work := filepath.Join(changes, fmt.Sprint("upper", i)), filepath.Join(changes, fmt.Sprint("work", i))
+		for _, d := range []string{upper, work} {
+			if err := os.Mkdir(d, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if of == "/" {
+			Write(t, upper+marker, "")
+		}
+		mount("overlay", filepath.Join(root, of), "overlay", "lowerdir="+of+",upperdir="+upper+",workdir="+work, 0)
+	}
 	for _, d := range []string{"/proc", "/dev", "/sys"} {
 		mount(d, root+d, "", "", syscall.MS_BIND|syscall.MS_REC)
 	}
-	for _, d := range []string{os.TempDir(), changes} {
-		mount(d, root+d, "", "", syscall.MS_BIND)
+	for _, d := range []string{os.TempDir(), changes, filepath.Join(moduleRoot, ".fetched")} {
+		if Exists(d) {
+			mount(d, root+d, "", "", syscall.MS_BIND)
+		}
 	}
-	mount("tmpfs", root+"/run", "tmpfs", "mode=755", 0)
+	for _, d := range []string{"/run", "/home"} {
+		mount("tmpfs", root+d, "tmpfs", "mode=755", 0)
+	}
 	moveTo(t, root)
 	if !Exists(marker) {
 		t.Fatal("this is not the throwaway machine")
 	}
-	Run(t, "ip", "link", "set", "lo", "up")
-	for _, f := range []string{"/usr/sbin/policy-rc.d", "/etc/default/minimail", "/etc/init.d/minimail", "/var/log/minimail.log"} {
+	if err := linkUp("lo"); err != nil {
+		t.Fatal(err)
+	}
+	m := &Machine{Mails: make(chan string, 10)}
+	if _, status := m.Try("dpkg", "--status", "minimail"); status == 0 { // this machine has it
+		m.Run(t, 0, "dpkg", "--purge", "minimail")
+	}
+	for _, f := range []string{"/usr/sbin/policy-rc.d", "/var/log/minimail.log"} {
 		_ = os.Remove(f) // in case this machine has one
 	}
+	_ = os.Remove("/var/lib/man-db/auto-update") // nobody looks for words of man pages
 	if err := os.Mkdir("/run/sshd", 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -127,9 +130,27 @@ func newMachine(t testing.TB, dir string) *Machine {
 	if err := os.Chmod("/sbin/runlevel", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	m := &Machine{Mails: make(chan string, 10)}
 	m.addUser(t)
 	return m
+}
+
+// mountedDirectories are those that are not in the file system of /, and that
+// programs and their packages may need.
+func mountedDirectories() (all []string) {
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for l := range strings.Lines(string(mounts)) {
+		fields := strings.Fields(l) // proc_pid_mountinfo(5)
+		at := strings.NewReplacer(`\040`, " ", `\134`, `\`).Replace(fields[4])
+		if regexp.MustCompile(`^/(etc|opt|usr|var)\b`).MatchString(at) && isDirectory(at) && !slices.Contains(all, at) {
+			all = append(all, at)
+		}
+	}
+	return all
+}
+
+func isDirectory(name string) bool {
+	fi, err := os.Stat(name)
+	return err == nil && fi.IsDir()
 }
 
 // moveTo makes root the / of all processes of the namespace; unlike chroot(2),

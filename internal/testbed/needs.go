@@ -1,11 +1,17 @@
 package testbed
 
 import (
+	_ "embed"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
+// A test that cannot run here is skipped, and says what it needs.
+
+// NeedRoot is for a test that becomes other users, or makes namespaces.
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -13,9 +19,44 @@ func NeedRoot(t testing.TB) {
 	}
 }
 
-func NeedProgram(t testing.TB, name string) {
+//go:embed needs.txt
+var needs string
+
+// NeedProgram is for a test that runs programs of this machine. sshd and the
+// like need not be in an ordinary user's PATH.
+func NeedProgram(t testing.TB, names ...string) {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err == nil || Exists("/usr/sbin/"+name) {
+			continue
+		}
+		for l := range strings.Lines(needs) {
+			if program, debian, _ := strings.Cut(strings.TrimSpace(l), " "); program == name {
+				t.Skipf("needs %s: sudo apt install %s", name, debian)
+			}
+		}
 		t.Skip("needs ", name)
 	}
+}
+
+// Fetched is the place of something that scripts/test has fetched, because
+// there is no network for tests.
+func Fetched(t testing.TB, name string) string {
+	t.Helper()
+	file := filepath.Join(moduleRoot, ".fetched", name)
+	if !Exists(file) {
+		t.Skipf("needs %s: scripts/test -f fetches it", filepath.Join(".fetched", name))
+	}
+	return file
+}
+
+// Debs are Debian's packages of a name in debs.txt.
+func Debs(t testing.TB, name string) (files []string) {
+	t.Helper()
+	NeedRoot(t)
+	files, err := filepath.Glob(filepath.Join(Fetched(t, "debs/"+name), "*.deb"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("packages: %v, %v", files, err)
+	}
+	return files
 }

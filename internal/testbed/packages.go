@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 )
@@ -13,15 +14,19 @@ import (
 // machine of their own.
 const packagesVariable = "TEST_PACKAGES"
 
-// Packages is a directory with all packages for amd64, made once.
+// Packages is a directory with the .deb and the .tar.gz, made once.
 func Packages(t testing.TB) string {
 	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		t.Skip("needs a machine of amd64: the pages are about its package")
+	}
+	NeedProgram(t, "dpkg-deb")
 	if dir := os.Getenv(packagesVariable); dir != "" {
 		return dir
 	}
 	made.Do(func() {
 		made.dir = filepath.Join(filepath.Dir(Program), "packages")
-		out, err := exec.Command("scripts/package", "-a", "amd64", "-o", made.dir).CombinedOutput()
+		out, err := exec.Command("scripts/package", "-a", "amd64", "-f", "deb", "-f", "tar.gz", "-o", made.dir).CombinedOutput()
 		if err != nil {
 			made.err = fmt.Errorf("%w\n%s", err, out)
 		}

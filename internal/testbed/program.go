@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,44 +19,46 @@ var Program string
 // it is called by that name.
 var Roles = map[string]func(args []string) int{"fake-server": fakeServer}
 
+// programVariable names the program's directory for those whom a test's binary
+// starts as itself once more: in a world of its own, and on a machine there.
+const programVariable = "TEST_PROGRAM"
+
 // Main is the TestMain of a package whose tests run the program. They run at
-// the root of the module.
+// the root of the module; as root in a world of their own, in which there are
+// no accounts, settings, ports or networks of this machine.
 func Main(m *testing.M) int {
 	for _, name := range []string{os.Getenv("TEST_ROLE"), filepath.Base(os.Args[0])} {
 		if role := Roles[name]; role != nil {
 			return role(os.Args[1:])
 		}
 	}
-	// The race detector's second of waiting at each exit of the program is long.
-	os.Setenv("GORACE", "atexit_sleep_ms=0")
-	// Tests of an ordinary user's places are the only ones to set these.
-	for _, kv := range os.Environ() {
-		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "MINIMAIL_") {
-			os.Unsetenv(name)
-		}
+	status, err := 1, toTheModulesRoot()
+	if err == nil {
+		status, err = withProgram(m.Run)
 	}
-	for _, name := range []string{"SUDO_USER", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"} {
-		os.Unsetenv(name)
-	}
-	err := toTheModulesRoot()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return withProgram(m.Run)
+	return status
 }
 
+// moduleRoot is the directory of go.mod.
+var moduleRoot string
+
+// toTheModulesRoot changes to it from a directory below.
 func toTheModulesRoot() error {
 	for {
-		if _, err := os.Stat("go.mod"); err == nil {
-			return nil
-		}
 		dir, err := os.Getwd()
 		if err != nil {
 			return err
 		}
+		if _, err := os.Stat("go.mod"); err == nil {
+			moduleRoot = dir
+			return nil
+		}
 		if dir == "/" {
-			return fmt.Errorf("the tests have to run in minimail's source")
+			return errors.New("the tests have to run in minimail's source")
 		}
 		if err := os.Chdir(".."); err != nil {
 			return err
@@ -64,30 +67,57 @@ func toTheModulesRoot() error {
 }
 
 // withProgram builds the program into a directory that everybody may read,
-// first in PATH, for as long as f runs.
-func withProgram(f func() int) int {
+// first in PATH, for as long as run runs.
+func withProgram(run func() int) (status int, err error) {
+	if dir := os.Getenv(programVariable); dir != "" {
+		Program = filepath.Join(dir, "minimail")
+		return inside(run)
+	}
+	tidyEnvironment()
 	dir, err := os.MkdirTemp("", "minimail-test-")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return 1, err
 	}
 	defer os.RemoveAll(dir)
 	if err := os.Chmod(dir, 0o755); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return 1, err
 	}
 	Program = filepath.Join(dir, "minimail")
 	args := append([]string{"build", "-race", "-o", Program}, CoverFlags()...)
+	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+		return 1, fmt.Errorf("cannot build minimail: %w\n%s", err, out)
+	}
+	os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	os.Setenv(programVariable, dir)
+	return outside(dir, run)
+}
+
+// tidyEnvironment takes away what whoever runs the tests may have set for a
+// minimail, an ssh or a person's language.
+func tidyEnvironment() {
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, "MINIMAIL_") || strings.HasPrefix(name, "LC_") || strings.HasPrefix(name, "SUDO_") {
+			os.Unsetenv(name)
+		}
+	}
+	for _, name := range []string{"XDG_RUNTIME_DIR", "XDG_STATE_HOME", "SSH_AUTH_SOCK", "NOTIFY_SOCKET", "LANGUAGE", "NO_COLOR", "CLICOLOR", "TZ"} {
+		os.Unsetenv(name)
+	}
+	for name, value := range map[string]string{
+		"LANG": "C.UTF-8",
+		// The source may be somebody else's, whom git does not trust then.
+		"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
+	} {
+		os.Setenv(name, value)
+	}
+	// The race detector's second of waiting at each exit of the program is long.
+	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	if dir := os.Getenv("TEST_COVERDIR"); dir != "" {
 		// go test has a GOCOVERDIR of its own, which other users may not enter.
 		os.Setenv("GOCOVERDIR", dir)
 	}
-	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "cannot build minimail: %v\n%s", err, out)
-		return 1
-	}
-	os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
-	return f()
+	ownUmask()
 }
 
 // CoverFlags are for builds whose runs count as coverage.
