@@ -7,4 +7,4 @@ import (
 	"minimail/internal/testbed"
 )
 
-func TestMain(m *testing.M) { os.Exit(testbed.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(testbed.InWorld(m)) }

@@ -26,7 +26,12 @@ const programVariable = "TEST_PROGRAM"
 // Main is the TestMain of a package whose tests run the program. They run at
 // the root of the module; as root in a world of their own, in which there are
 // no accounts, settings, ports or networks of this machine.
-func Main(m *testing.M) int {
+func Main(m *testing.M) int { return mainIn(m, buildProgram) }
+
+// InWorld is that of a package whose tests need the world, but no program.
+func InWorld(m *testing.M) int { return mainIn(m, func() error { return nil }) }
+
+func mainIn(m *testing.M, build func() error) int {
 	for _, name := range []string{os.Getenv("TEST_ROLE"), filepath.Base(os.Args[0])} {
 		if role := Roles[name]; role != nil {
 			return role(os.Args[1:])
@@ -34,7 +39,7 @@ func Main(m *testing.M) int {
 	}
 	status, err := 1, toTheModulesRoot()
 	if err == nil {
-		status, err = withProgram(m.Run)
+		status, err = inWorld(m.Run, build)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -66,9 +71,9 @@ func toTheModulesRoot() error {
 	}
 }
 
-// withProgram builds the program into a directory that everybody may read,
-// first in PATH, for as long as run runs.
-func withProgram(run func() int) (status int, err error) {
+// inWorld makes a directory that everybody may read, has build put there what
+// the tests need, first in PATH, and runs them in their world.
+func inWorld(run func() int, build func() error) (status int, err error) {
 	if dir := os.Getenv(programVariable); dir != "" {
 		Program = filepath.Join(dir, "minimail")
 		return inside(run)
@@ -83,13 +88,20 @@ func withProgram(run func() int) (status int, err error) {
 		return 1, err
 	}
 	Program = filepath.Join(dir, "minimail")
-	args := append([]string{"build", "-race", "-o", Program}, CoverFlags()...)
-	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("cannot build minimail: %w\n%s", err, out)
+	if err := build(); err != nil {
+		return 1, err
 	}
 	os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 	os.Setenv(programVariable, dir)
 	return outside(dir, run)
+}
+
+func buildProgram() error {
+	args := append([]string{"build", "-race", "-o", Program}, CoverFlags()...)
+	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot build minimail: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // tidyEnvironment takes away what whoever runs the tests may have set for a
