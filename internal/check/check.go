@@ -1,4 +1,4 @@
-// Package check says what is wrong with a set-up, and what mends it.
+// Package check says what is wrong with a set-up, and what fixes it.
 package check
 
 import (
@@ -35,7 +35,7 @@ type point struct {
 	name    string
 	verdict verdict
 	text    string
-	mend    []string // commands or lines, one of which mends it
+	fixes   []string // commands or lines, one of which fixes it
 }
 
 // A checkup is one run of check.
@@ -54,6 +54,7 @@ type checkup struct {
 	home      string
 
 	program string // ssh's path; "" if there is none
+	refused bool   // by ssh: its settings
 	version openssh.Version
 	config  openssh.Config // as our ssh will have them; nil: not known
 	login   login
@@ -109,7 +110,7 @@ const unfinished = "check"
 func (c *checkup) asksPeople() bool { return !c.JSON && !c.Nagios }
 
 // add notes a point, and prints it if people are watching.
-func (c *checkup) add(name string, v verdict, text string, mend ...string) {
+func (c *checkup) add(name string, v verdict, text string, fixes ...string) {
 	if c.stopped != nil && c.stopped() != nil {
 		return // that a program of ours was ended is no fault of the user's
 	}
@@ -117,9 +118,9 @@ func (c *checkup) add(name string, v verdict, text string, mend ...string) {
 	switch {
 	case v == well:
 	case strings.Contains(strings.ToLower(text), "too many open files"): // ours, or ssh's
-		p.mend = []string{"ulimit -n 4096 (before minimail starts; systemd: LimitNOFILE=4096)"}
+		p.fixes = []string{"ulimit -n 4096 # before minimail starts; systemd: LimitNOFILE=4096"}
 	default:
-		p.mend = mend
+		p.fixes = fixes
 	}
 	c.points = append(c.points, p)
 	c.out.point(p)
@@ -168,12 +169,12 @@ func (c *checkup) become(who *user.User) error {
 func (c *checkup) checkNobody(err error) {
 	if fail.Status(err) == fail.NeedsRoot {
 		c.out.unknown = true
-		c.add("user", broken, err.Error(), "sudo minimail check", "or, for yourself only: minimail check --user "+daemon.UserName())
+		c.add("user", broken, err.Error(), "sudo minimail check", fail.Quote("minimail", "check", "--user", daemon.UserName())+" # for yourself only")
 		return
 	}
 	c.add("user", broken, err.Error(),
-		"run `sudo minimail check` from your own account, or give --user NAME",
-		"for the boot: SUDO_USER=NAME in "+c.Editable()+" (`getent passwd` lists the names)")
+		"sudo minimail check # from your own account; or give --user NAME",
+		"echo SUDO_USER=NAME | sudo tee -a "+c.Editable()+" # for the boot; getent passwd lists the names")
 }
 
 // checkSettings says where the settings come from. Those that are wrong have
@@ -196,7 +197,7 @@ func (c *checkup) checkLimit() {
 	}
 	if n := forward.Affordable(c.MaxClients, uint64(limit.Max)); n < c.MaxClients {
 		c.add("limits", doubtful, fmt.Sprintf("%d open files are enough for %d clients at a time, not for %d", limit.Max, n, c.MaxClients),
-			fmt.Sprintf("ulimit -Hn %d (as root, before minimail starts; systemd: LimitNOFILE=), or --max-clients %d",
+			fmt.Sprintf("ulimit -Hn %d # as root, before minimail starts; systemd: LimitNOFILE=; or --max-clients %d",
 				forward.FilesFor(c.MaxClients), n))
 		return
 	}

@@ -54,8 +54,8 @@ func (r form) point(p point) {
 		return
 	}
 	fmt.Fprintf(r.w, "%s %-9s %s\n", r.signs[p.verdict], p.name, fail.Printable(p.text))
-	for _, m := range p.mend {
-		fmt.Fprintf(r.w, "       mend: %s\n", fail.Printable(m))
+	for _, m := range p.fixes {
+		fmt.Fprintf(r.w, "       fix: %s\n", fail.Printable(m))
 	}
 }
 
@@ -120,12 +120,12 @@ func (r form) asJSON(c *checkup) error {
 		Point  string   `json:"point"`
 		Status string   `json:"status"`
 		Text   string   `json:"text"`
-		Mend   []string `json:"mend,omitempty"`
+		Fix    []string `json:"fix,omitempty"`
 	}
 	words := [3]string{"ok", "warning", "failure"}
 	all := []entry{}
 	for _, p := range c.points {
-		all = append(all, entry{p.name, words[p.verdict], p.text, p.mend})
+		all = append(all, entry{p.name, words[p.verdict], p.text, p.fixes})
 	}
 	e := json.NewEncoder(r.w)
 	e.SetEscapeHTML(false)

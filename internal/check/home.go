@@ -24,11 +24,11 @@ func (c *checkup) checkHome() {
 			return
 		}
 		c.add("user", doubtful, me+", which is not there: ssh finds neither key nor known_hosts in it",
-			"--user NAME of somebody with a home, or --ssh-config FILE that names all files")
+			"minimail check --user NAME # of somebody with a home; or --ssh-config FILE that names all files")
 		return
 	}
 	c.add("user", well, me)
-	faults, mend := tooOpen(c.home, os.Getuid())
+	faults, fixes := tooOpen(c.home, os.Getuid())
 	switch {
 	case len(faults) > 0:
 		v := doubtful
@@ -37,7 +37,7 @@ func (c *checkup) checkHome() {
 				v = broken
 			}
 		}
-		c.add("~/.ssh", v, joinFaults(faults), mend...)
+		c.add("~/.ssh", v, joinFaults(faults), fixes...)
 	case !settings.IsDir(filepath.Join(c.home, ".ssh")) && c.SSHConfig == "":
 		c.add("~/.ssh", doubtful, filepath.Join(c.home, ".ssh")+" is not there", c.byHand("mkdir", "-m", "700", filepath.Join(c.home, ".ssh")))
 	default:
@@ -64,7 +64,7 @@ const othersWrite = 0o022
 
 // tooOpen looks at what decides in a home who logs in where. A file that is
 // not there is no fault.
-func tooOpen(home string, uid int) (faults []fault, mend []string) {
+func tooOpen(home string, uid int) (faults []fault, fixes []string) {
 	dir := filepath.Join(home, ".ssh")
 	for _, f := range []struct {
 		path, chmod string
@@ -81,19 +81,19 @@ func tooOpen(home string, uid int) (faults []fault, mend []string) {
 		}
 		if err != nil {
 			faults = append(faults, fault{fmt.Sprintf("cannot look at %s: %v", f.path, err), true})
-			mend = append(mend, fail.Quote("sudo", "chown", "-R", fmt.Sprint(uid), dir))
+			fixes = append(fixes, fail.Quote("sudo", "chown", "-R", fmt.Sprint(uid), dir))
 			continue
 		}
 		if info.Mode().Perm()&othersWrite != 0 {
 			faults = append(faults, fault{fmt.Sprintf("others can write to %s (mode %04o)", f.path, info.Mode().Perm()), f.config})
-			mend = append(mend, fail.Quote("chmod", f.chmod, f.path))
+			fixes = append(fixes, fail.Quote("chmod", f.chmod, f.path))
 		}
 		if owner := ownerOfInfo(info); owner != uid && owner != 0 {
 			faults = append(faults, fault{fmt.Sprintf("%s belongs to uid %d", f.path, owner), f.config})
-			mend = append(mend, fail.Quote("sudo", "chown", fmt.Sprint(uid), f.path))
+			fixes = append(fixes, fail.Quote("sudo", "chown", fmt.Sprint(uid), f.path))
 		}
 	}
-	return faults, mend
+	return faults, fixes
 }
 
 // ownerOfInfo is a file's uid.

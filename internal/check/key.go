@@ -19,7 +19,7 @@ type key struct {
 	path    string
 	verdict verdict
 	text    string
-	mend    []string
+	fixes   []string
 }
 
 // checkKeys wants one key that works at boot, when no agent runs and nobody is
@@ -48,7 +48,7 @@ func (c *checkup) checkKeys(ctx context.Context) {
 			if k.verdict == doubtful && agent > 0 {
 				text += " (your agent may have it now)"
 			}
-			c.add("key", k.verdict, text, k.mend...)
+			c.add("key", k.verdict, text, k.fixes...)
 		}
 	case agent > 0:
 		c.add("key", doubtful, fmt.Sprintf("only your agent has keys (%d): there is none under sudo and at boot, and logins will fail there", agent), c.newKey()...)
@@ -67,7 +67,7 @@ func (c *checkup) newKey() []string {
 	}
 	return []string{
 		c.byHand("ssh-keygen", "-t", "ed25519", "-N", "", "-f", path),
-		"then " + c.copyKey(path),
+		c.copyKey(path) + " # then",
 	}
 }
 
@@ -111,15 +111,15 @@ func (c *checkup) tryKey(ctx context.Context, path string) (k key, there bool) {
 		return key{path, well, path + ", without a passphrase", nil}, true
 	case strings.Contains(words, "passphrase"):
 		own := path + "-minimail"
-		mend := []string{
-			fail.Quote("ssh-keygen", "-p", "-N", "", "-f", path) + " (takes the passphrase off)",
-			"or a key of minimail's own: " + c.byHand("ssh-keygen", "-t", "ed25519", "-N", "", "-f", own) +
-				"; " + c.copyKey(own) + "; --ssh-option IdentityFile=" + own,
+		fixes := []string{
+			fail.Quote("ssh-keygen", "-p", "-N", "", "-f", path) + " # takes the passphrase off",
+			c.byHand("ssh-keygen", "-t", "ed25519", "-N", "", "-f", own) + "; " + c.copyKey(own) +
+				" # a key of minimail's own, with --ssh-option IdentityFile=" + own,
 		}
 		if strings.HasSuffix(path, "-minimail") {
-			mend = mend[:1] // it is that already
+			fixes = fixes[:1] // it is that already
 		}
-		return key{path, doubtful, path + " has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail", mend}, true
+		return key{path, doubtful, path + " has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail", fixes}, true
 	}
 	return key{path, broken, fmt.Sprintf("%s is of no use: %s", path, orElse(lastLine(words), fmt.Sprint(err))), c.newKey()}, true
 }
@@ -155,16 +155,19 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 	if len(files) > 0 {
 		mine = c.file(files[0])
 	}
-	learn := c.sshByHand("-o", "StrictHostKeyChecking=ask") + " (compare the fingerprint it shows with the host's, and say yes)"
-	refused := c.login.heard("Host key verification failed")
+	learn := c.sshByHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint with the host's before you say yes"
+	refused := c.login.said.verdict().Means == openssh.HostKey && !c.login.said.verdict().OnTheWay
 	switch {
+	case c.login.works() && c.config.One("userknownhostsfile") == "/dev/null" && c.asksNobody():
+		c.add("host key", doubtful, "ssh takes any host for "+name+" and forgets it (StrictHostKeyChecking "+c.config.One("stricthostkeychecking")+", UserKnownHostsFile /dev/null): who is in between can read all mail",
+			c.sshByHand("-o", "StrictHostKeyChecking=ask", "-o", "UserKnownHostsFile="+c.file("~/.ssh/known_hosts"))+" # compare the fingerprint, say yes, and take the two settings away")
 	case c.login.works() && file != "":
 		c.add("host key", well, name+" is in "+file)
 	case c.login.works():
 		c.add("host key", well, name+" is accepted, though it is in no known_hosts file (StrictHostKeyChecking "+c.config.One("stricthostkeychecking")+")")
 	case refused && file != "":
 		c.add("host key", broken, "the key of "+name+" is not the one in "+file+": another machine answers, or it got a new key",
-			fail.Quote(c.beside("ssh-keygen"), "-R", name, "-f", file)+" (only if its administrator says so)", "then "+learn)
+			fail.Quote(c.beside("ssh-keygen"), "-R", name, "-f", file)+" # only if its administrator says so", learn)
 	case refused:
 		c.add("host key", broken, "the key of "+name+" is not known: it is not in "+mine, learn)
 	case file == "":

@@ -6,15 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/rs/zerolog"
 
 	"minimail/forward"
 	"minimail/internal/settings"
@@ -31,41 +29,42 @@ type login struct {
 	after time.Duration // until the host let us in; 0: it did not
 	took  time.Duration // until the first far end spoke
 	ends  []farEnd
-	said  *sshWords
+	said  *hearer
 }
 
 type farEnd struct {
 	forward.Spec
 	greeting string // its first line; may be empty if it does not speak first
 	err      error
+	refused  openssh.Meaning // why sshd did not connect to it; "": it did
+	silent   bool            // it said nothing
 }
 
-// works tells whether the host let us in.
+// works reports whether the host let us in.
 func (l login) works() bool { return l.after > 0 }
-
-// heard tells whether ssh said so.
-func (l login) heard(words string) bool {
-	return l.said.find(words) != "" || l.err != nil && strings.Contains(l.err.Error(), words)
-}
 
 // silence is how long a server that need not speak first is listened to.
 const silence = 2 * time.Second
 
+// maxGreeting is how much of a greeting is read, in bytes: a reply line has 512
+// at most (RFC 5321, 4.5.3.1.5).
+const maxGreeting = 2048
+
 // tryLogin launches ssh once, and talks to each far end.
 func (c *checkup) tryLogin(ctx context.Context) {
-	if c.config == nil {
+	if c.program == "" || c.refused {
 		return
 	}
 	c.login.tried = true
-	dir, err := privateDir()
+	dir, err := shortDir("minimail-check-")
 	if err != nil {
-		c.login.err = err
+		c.login.err = fmt.Errorf("cannot make a private directory: %w", err)
 		return
 	}
 	defer os.RemoveAll(dir)
 	s, first := c.atSpareEnds(dir)
 	argv := command(s).Argv(c.version)
-	c.login.said = &sshWords{began: time.Now(), more: make(chan struct{}, 1)}
+	c.login.said = newHearer(c.config)
 
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -81,33 +80,19 @@ func (c *checkup) tryLogin(ctx context.Context) {
 				fail(now.Why) // one knock is enough
 			}
 		},
-		Log: zerolog.New(c.login.said),
 	})
 	life, end := context.WithCancel(context.Background())
 	gone := make(chan struct{})
 	go func() { defer close(gone); t.Run(life) }()
 	for _, f := range s.Forwards {
-		e := c.login.talk(ctx, t, f, c.Wait)
-		c.login.ends = append(c.login.ends, e)
+		c.login.ends = append(c.login.ends, c.login.talk(ctx, t, f, c.Wait))
 	}
 	end()
 	<-gone
-	c.login.after = c.login.said.authenticated()
-	if c.login.took > 0 && c.login.after == 0 {
-		c.login.after = c.login.took // with LogLevel=QUIET it does not say
-	}
+	c.login.after = cmp.Or(c.login.said.letIn(), c.login.took) // an ssh may not say that it is in
 	if c.login.after == 0 {
 		c.login.err = cmp.Or(context.Cause(ctx), c.login.ends[0].err)
 	}
-}
-
-// privateDir is a place for sockets, short enough for their names.
-func privateDir() (string, error) {
-	dir, err := shortDir("minimail-check-")
-	if err != nil {
-		return "", fmt.Errorf("cannot make a private directory: %w", err)
-	}
-	return dir, nil
 }
 
 // shortDir is below TMPDIR, if that is ours to use and a socket's name can be
@@ -124,18 +109,18 @@ func shortDir(pattern string) (string, error) {
 }
 
 // atSpareEnds are our settings with other near ends, and what has to be said to
-// ssh so that it writes nothing into known_hosts.
+// ssh so that it tells of each step, and writes nothing into known_hosts.
 func (c *checkup) atSpareEnds(dir string) (s settings.Settings, first []string) {
 	s = c.Settings
 	s.Forwards = slices.Clone(s.Forwards)
 	for i := range s.Forwards {
 		s.Forwards[i].Near = filepath.Join(dir, fmt.Sprint(i))
 	}
+	first = []string{"-o", "LogLevel=DEBUG1"}
 	if c.version.AtLeast(6, 8) {
 		first = append(first, "-o", "UpdateHostKeys=no")
 	}
-	switch c.config.One("stricthostkeychecking") {
-	case "accept-new", "false", "no", "off":
+	if c.asksNobody() {
 		var known []byte
 		for _, f := range strings.Fields(strings.Join(c.config["userknownhostsfile"], " ")) {
 			b, _ := os.ReadFile(c.file(f))
@@ -147,6 +132,11 @@ func (c *checkup) atSpareEnds(dir string) (s settings.Settings, first []string) 
 		}
 	}
 	return s, first
+}
+
+// asksNobody reports whether ssh takes a host that it does not know.
+func (c *checkup) asksNobody() bool {
+	return slices.Contains([]string{"accept-new", "false", "no", "off"}, c.config.One("stricthostkeychecking"))
 }
 
 // talk gets a far end's greeting, in the time that a client would have.
@@ -171,7 +161,8 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, pati
 	}
 	conn, err := t.Dial(ctx, f.Network(), f.Address(), answered)
 	if err != nil {
-		end.err = l.refusal(err)
+		end.err, end.silent = err, errors.Is(context.Cause(ctx), context.DeadlineExceeded)
+		l.askWhy(&end)
 		return end
 	}
 	defer conn.Close()
@@ -179,11 +170,12 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, pati
 		patience = silence
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	r := bufio.NewReader(conn)
+	r := bufio.NewReaderSize(io.LimitReader(conn, maxGreeting), maxGreeting)
 	line, err := r.ReadString('\n')
 	end.greeting = strings.TrimSpace(line)
 	if err != nil && line == "" && !errors.Is(err, os.ErrDeadlineExceeded) {
-		end.err = l.refusal(errors.New("it ended the connection without a word"))
+		end.err = errors.New("it ended the connection without a word")
+		l.askWhy(&end)
 		return end
 	}
 	if l.took == 0 {
@@ -197,82 +189,22 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, pati
 	return end
 }
 
-// refusal is err, or the words with which ssh explains it.
-func (l *login) refusal(err error) error {
-	if l.said.authenticated() == 0 {
-		return err
+// askWhy looks for the words with which ssh explains that there is no far end.
+func (l *login) askWhy(end *farEnd) {
+	if l.said.letIn() == 0 {
+		return
 	}
 	// The connection's end may have overtaken them.
 	for late := time.After(time.Second); ; {
-		if line := l.said.find("open failed: "); line != "" {
-			_, why, _ := strings.Cut(line, "open failed: ")
-			return errors.New(why)
+		if v := l.said.verdict(); v.Means == openssh.Forbidden || v.Means == openssh.FarRefused {
+			_, why, _ := strings.Cut(v.Line, "open failed: ")
+			end.err, end.refused = errors.New(why), v.Means
+			return
 		}
 		select {
 		case <-l.said.more:
 		case <-late:
-			return err
+			return
 		}
 	}
-}
-
-// sshWords gets the tunnel's log, and keeps what ssh said.
-type sshWords struct {
-	began time.Time
-	more  chan struct{} // has something if there is something new
-
-	mu    sync.Mutex
-	lines []string
-	in    time.Duration // when the host let us in
-}
-
-// listen tells what the words of one ssh mean, and notes when it is let in.
-func (w *sshWords) listen() func(string, bool) tunnel.Meaning {
-	r := openssh.NewReader(func() bool { return false })
-	return func(line string, fromLog bool) tunnel.Meaning {
-		m := tunnel.Meaning(r.Read(line, fromLog))
-		if m.LetIn {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.in = max(time.Since(w.began), time.Microsecond)
-		}
-		return m
-	}
-}
-
-// Write gets one event.
-func (w *sshWords) Write(event []byte) (int, error) {
-	line := sshLine(event)
-	if line == "" {
-		return len(event), nil
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.lines = append(w.lines, line)
-	select {
-	case w.more <- struct{}{}:
-	default:
-	}
-	return len(event), nil
-}
-
-// find is the last line with such words; nil has heard nothing.
-func (w *sshWords) find(words string) string {
-	if w == nil {
-		return ""
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, l := range slices.Backward(w.lines) {
-		if strings.Contains(l, words) {
-			return l
-		}
-	}
-	return ""
-}
-
-func (w *sshWords) authenticated() time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.in
 }

@@ -18,11 +18,11 @@ import (
 // TestOnATerminalAPointHasASignAndElsewhereAWord: NO_COLOR leaves the signs.
 func TestOnATerminalAPointHasASignAndElsewhereAWord(t *testing.T) {
 	t.Parallel()
-	p := point{name: "key", verdict: broken, text: "no\x1b[2J key", mend: []string{"make one"}}
+	p := point{name: "key", verdict: broken, text: "no\x1b[2J key", fixes: []string{"make one"}}
 	for want, signs := range map[string][3]string{
-		"FAIL key       no?[2J key\n       mend: make one\n":             plainSigns,
-		"✗ key       no?[2J key\n       mend: make one\n":                signsFor("1"),
-		"\x1b[31m✗\x1b[0m key       no?[2J key\n       mend: make one\n": signsFor(""),
+		"FAIL key       no?[2J key\n       fix: make one\n":             plainSigns,
+		"✗ key       no?[2J key\n       fix: make one\n":                signsFor("1"),
+		"\x1b[31m✗\x1b[0m key       no?[2J key\n       fix: make one\n": signsFor(""),
 	} {
 		var out strings.Builder
 		form{w: &out, signs: signs}.point(p)
@@ -117,20 +117,29 @@ func TestTheServiceOfAKnownMailServerIsWhatToStop(t *testing.T) {
 	for name, want := range map[string]string{
 		"exim4":    "sudo systemctl disable --now exim4",
 		"master":   "sudo systemctl disable --now postfix",
-		"minimail": "sudo minimail stop (or give check the --pid-file of the one that runs)",
+		"minimail": "sudo minimail stop # or give check the --pid-file of the one that runs",
 		"nc":       "sudo kill 77",
 		"smtpd":    "sudo systemctl disable --now opensmtpd",
-		"":         "sudo ss -ltnp 'sport = :25' (shows who it is; then stop it)",
+		"":         "sudo ss -ltnp 'sport = :25' # shows who it is; then stop it",
 	} {
 		l := listenerAt("127.0.0.1:25")
 		if name != "" {
 			l.Procs = []peer.Process{{PID: 77, Parent: 1, Name: name}}
 		}
 		got := new(checkup).evict(l, f, "port")
-		if !slices.Equal(got, []string{want, "or another port: --forward 2525:1025:localhost:25"}) {
+		if !slices.Equal(got, []string{want, "minimail --forward 2525:1025:localhost:25 # another port"}) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
+}
+
+// read is what check makes of the words of an ssh that has ended.
+func read(lines ...string) openssh.Verdict {
+	r := openssh.NewReader(func() bool { return true })
+	for _, l := range lines {
+		r.Read(l, true)
+	}
+	return r.Verdict()
 }
 
 // TestWhatSSHSaysAtAFailedLoginIsExplained: each line is one of OpenSSH's.
@@ -143,19 +152,20 @@ func TestWhatSSHSaysAtAFailedLoginIsExplained(t *testing.T) {
 	}
 	for said, want := range map[string][2]string{
 		"me@far.example: Permission denied (publickey).":                                    {"does not accept the key", `ssh-copy-id -i /home/me/.ssh/id_ed25519.pub -o 'User=o'\''me' far`},
+		"me@far.example: Permission denied (password).":                                     {"takes no keys", "PubkeyAuthentication yes"},
 		"Received disconnect from 192.0.2.1 port 22:2: Too many authentication failures":    {"too many keys", "IdentitiesOnly=yes"},
 		"ssh: connect to host far.example port 22: Connection timed out":                    {"a firewall drops it", "nc -vz far.example 22"},
 		"ssh: connect to host far.example port 22: No route to host":                        {"network is down", "nc -vz far.example 22"},
-		"ssh: connect to host far.example port 22: Connection refused":                      {"no sshd listens", "Port=N (now 22)"},
+		"ssh: connect to host far.example port 22: Connection refused":                      {"no sshd listens", "Port=N"},
 		"ssh: Could not resolve hostname far.example: Temporary failure in name resolution": {"no name service", "getent hosts far.example"},
-		"kex_exchange_identification: read: Connection reset by peer":                       {"looks like (fail2ban", "unban"},
-		"kex_exchange_identification: Connection closed by remote host":                     {"closed before the banner", "unban"},
+		"kex_exchange_identification: read: Connection reset by peer":                       {"fail2ban", "fail2ban"},
+		"kex_exchange_identification: Connection closed by remote host":                     {"closed before the host said", "fail2ban"},
 		"kex_exchange_identification: banner line contains invalid characters":              {"not an sshd", "Port=N"},
-		"something new": {"", "to see more: ssh -v -o "},
+		"something new": {"", "ssh -v -o 'User=o'\\''me' -- far # to see more"},
 	} {
-		what, mend := c.explainLogin(said)
-		if !strings.Contains(what, want[0]) || !strings.Contains(strings.Join(mend, "\n"), want[1]) {
-			t.Errorf("%s: %s, %q", said, what, mend)
+		what, fixes := c.explainLogin(read(said))
+		if !strings.Contains(what, want[0]) || !strings.Contains(strings.Join(fixes, "\n"), want[1]) {
+			t.Errorf("%s: %s, %q", said, what, fixes)
 		}
 	}
 }
@@ -163,14 +173,14 @@ func TestWhatSSHSaysAtAFailedLoginIsExplained(t *testing.T) {
 func TestAPortBehindTheHostIsNoticed(t *testing.T) {
 	t.Parallel()
 	for host, want := range map[string]string{
-		"me@far.example:2222": "--host me@far.example --ssh-option Port=2222",
+		"me@far.example:2222": "minimail check --host me@far.example --ssh-option Port=2222",
 		"far":                 "getent hosts far",
 		"2001:db8::1":         "getent hosts 2001:db8::1",
 	} {
 		c := checkup{Settings: settings.Settings{Host: host}, config: openssh.Config{"hostname": {strings.TrimPrefix(host, "me@")}, "port": {"22"}}}
-		what, mend := c.explainLogin("ssh: Could not resolve hostname X: Name or service not known")
-		if !strings.Contains(strings.Join(mend, "\n"), want) {
-			t.Errorf("%s: %s, %q", host, what, mend)
+		what, fixes := c.explainLogin(read("ssh: Could not resolve hostname X: Name or service not known"))
+		if !strings.Contains(strings.Join(fixes, "\n"), want) {
+			t.Errorf("%s: %s, %q", host, what, fixes)
 		}
 	}
 }
@@ -195,7 +205,7 @@ func TestAPortThatSystemdHoldsMayBeOurs(t *testing.T) {
 	c.listeners = []peer.Listener{l}
 	f := forward.Spec{Binds: forward.Loopback, Port: 25, Near: "1025", Far: "localhost:25"}
 	c.checkPort("port", 25, f.Binds, 2, f)
-	if !strings.HasPrefix(out.String(), "WARN port      127.0.0.1:25 is held by systemd, pid 1, ") || !strings.Contains(out.String(), "mend: systemctl list-sockets") {
+	if !strings.HasPrefix(out.String(), "WARN port      127.0.0.1:25 is held by systemd, pid 1, ") || !strings.Contains(out.String(), "fix: systemctl list-sockets") {
 		t.Errorf("got %q", out.String())
 	}
 	// As soon as minimail has it as well, it is minimail's.

@@ -31,7 +31,7 @@ func isOurs(l peer.Listener, minimail int) bool {
 // checkPorts is about our ends of the forwards. None of them is touched.
 func (c *checkup) checkPorts() {
 	if c.blind != nil {
-		c.add("ports", doubtful, c.blind.Error(), "lsof -nP -iTCP -sTCP:LISTEN shows who listens")
+		c.add("ports", doubtful, c.blind.Error(), "lsof -nP -iTCP -sTCP:LISTEN # shows who listens")
 		return
 	}
 	for _, f := range c.Forwards {
@@ -100,19 +100,19 @@ var services = map[string]string{"master": "postfix", "exim4": "exim4", "sendmai
 
 // evict is how to get the port, or how to do without.
 func (c *checkup) evict(l peer.Listener, f forward.Spec, name string) []string {
-	other := fmt.Sprintf("or another port: --forward %d:%s:%s", forward.OtherPort(f.Port), f.Near, f.Far)
+	other := fmt.Sprintf("minimail --forward %d:%s:%s # another port", forward.OtherPort(f.Port), f.Near, f.Far)
 	if name == "tunnel" {
-		other = fmt.Sprintf("or another port for the tunnel: --forward %d:%d:%s", f.Port, forward.OtherPort(f.NearPort()), f.Far)
+		other = fmt.Sprintf("minimail --forward %d:%d:%s # another port for the tunnel", f.Port, forward.OtherPort(f.NearPort()), f.Far)
 	}
 	switch {
 	case len(l.Procs) == 0:
-		return []string{fmt.Sprintf("sudo ss -ltnp 'sport = :%d' (shows who it is; then stop it)", l.At.Port()), other}
+		return []string{fmt.Sprintf("sudo ss -ltnp 'sport = :%d' # shows who it is; then stop it", l.At.Port()), other}
 	case l.Procs[0].PID == 1:
-		return []string{"systemctl list-sockets (shows for which unit; any but minimail.socket is in the way)", other}
+		return []string{"systemctl list-sockets # shows for which unit; any but minimail.socket is in the way", other}
 	case services[l.Procs[0].Name] != "":
 		return []string{"sudo systemctl disable --now " + services[l.Procs[0].Name], other}
 	case l.Procs[0].Name == "minimail":
-		return []string{"sudo minimail stop (or give check the --pid-file of the one that runs)", other}
+		return []string{"sudo minimail stop # or give check the --pid-file of the one that runs", other}
 	}
 	return []string{fmt.Sprintf("sudo kill %d", l.Procs[0].PID), other}
 }

@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,7 +19,7 @@ import (
 
 // checkSSH looks for the program.
 func (c *checkup) checkSSH(ctx context.Context) {
-	const install = "sudo apt install openssh-client, or --ssh PROGRAM"
+	const install = "sudo apt install openssh-client # or --ssh PROGRAM"
 	path, err := exec.LookPath(c.SSH)
 	if err != nil {
 		c.add("ssh", broken, fmt.Sprintf("cannot run ssh: %v", err), install)
@@ -36,21 +37,28 @@ func (c *checkup) checkSSH(ctx context.Context) {
 	}
 }
 
-// checkConfig tells what ssh makes of ssh_config and our options.
+// checkConfig tells what ssh makes of ssh_config and our options. If ssh does
+// not like them, a login is not tried; if it takes its time, it is.
 func (c *checkup) checkConfig(ctx context.Context) {
 	if c.program == "" {
 		return
 	}
 	config, err := command(c.Settings).Ask(ctx, c.version)
-	if err != nil {
-		mend := "mend that line of ssh_config, or --ssh-option"
+	c.config = config
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		c.add("ssh -G", doubtful, "ssh has not said what it makes of its settings after 10 s: does a Match exec take long? Each login waits for it as well",
+			c.sshByHand("-G")+" # shows how long it takes")
+		return
+	case err != nil:
+		c.refused = true
+		fix := c.sshByHand("-G") + " # tells the line of ssh_config, or the --ssh-option"
 		if file, ok := strings.CutPrefix(err.Error(), "Bad owner or permissions on "); ok {
-			mend = fail.Quote("sudo", "chown", daemon.UserName(), file) + " && " + fail.Quote("chmod", "600", file)
+			fix = fail.Quote("sudo", "chown", daemon.UserName(), file) + " && " + fail.Quote("chmod", "600", file)
 		}
-		c.add("ssh -G", broken, fmt.Sprintf("ssh does not like its settings: %v", err), mend)
+		c.add("ssh -G", broken, fmt.Sprintf("ssh does not like its settings: %v", err), fix)
 		return
 	}
-	c.config = config
 	text := fmt.Sprintf("%s is %s@%s, port %s", c.Host, c.config.One("user"), c.config.One("hostname"), c.config.One("port"))
 	for _, k := range []string{"ProxyJump", "ProxyCommand"} {
 		if v := c.config.One(strings.ToLower(k)); v != "" {

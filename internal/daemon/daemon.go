@@ -154,7 +154,7 @@ func leaveStarter() error {
 // AlreadyRunning gives the error that says so its exit status.
 func AlreadyRunning(err error) error {
 	if errors.As(err, new(ErrRunning)) {
-		return fail.Exit(fail.Hint(err, "minimail status tells more; minimail restart replaces it"), fail.AlreadyRunning)
+		return fail.Exit(fail.Hint(err, "minimail status # tells more; minimail restart replaces it"), fail.AlreadyRunning)
 	}
 	return err
 }
@@ -176,7 +176,7 @@ func stopRunning(s settings.Settings) error {
 	}
 	if !running {
 		removeStale(path)
-		return fail.Exit(fail.Hint(fmt.Errorf("not running: nobody holds the pid file %s", path), "pgrep -a minimail shows one that has another --pid-file"), fail.NotRunning)
+		return fail.Exit(fail.Hint(fmt.Errorf("not running: nobody holds the pid file %s", path), "pgrep -a minimail # shows one that has another --pid-file"), fail.NotRunning)
 	}
 	pid, err := terminate(path)
 	if err != nil {
@@ -206,7 +206,7 @@ func waitForEnd(path string, pid int) error {
 		}
 		if time.Now().After(ask) {
 			if _, err := askControl(path); errors.Is(err, errDeaf) {
-				return fail.Hint(fmt.Errorf("cannot stop pid %d: %w", pid, err), "kill -9 %d (with sudo, if it is not yours); its ssh goes with it", pid)
+				return fail.Hint(fmt.Errorf("cannot stop pid %d: %w", pid, err), "kill -9 %d # with sudo, if it is not yours; its ssh goes with it", pid)
 			}
 			ask = time.Now().Add(slowAfter)
 		}

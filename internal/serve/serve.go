@@ -110,11 +110,11 @@ func bindError(f forward.Spec, err error) error {
 	err = fail.Address(err)
 	switch {
 	case errors.Is(err, syscall.EACCES) && os.Geteuid() != 0:
-		return fail.Exit(fail.Hint(err, "run it with sudo, or --forward %d:%s:%s", forward.OtherPort(f.Port), f.Near, f.Far), fail.NeedsRoot)
+		return fail.Exit(fail.Hint(err, "run it with sudo, or with --forward %d:%s:%s", forward.OtherPort(f.Port), f.Near, f.Far), fail.NeedsRoot)
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fail.Hint(err, "sudo ss -ltnp 'sport = :%d' (shows who has it; a mail server?)", f.Port)
+		return fail.Hint(err, "sudo ss -ltnp 'sport = :%d' # shows who has it: a mail server?", f.Port)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fail.Hint(err, "the BIND of --forward must be an address of this machine: ip address")
+		return fail.Hint(err, "ip address # lists this machine's: one of them has to be the BIND of --forward")
 	}
 	return err
 }

@@ -118,7 +118,7 @@ func TestCheckNamesAWrongHost(t *testing.T) {
 	h.Stop()
 	c = checkOf(t, m)
 	c.exits(t, 2)
-	c.says(t, "FAIL", "login", "Connection refused: no sshd listens there", "--ssh-option Port=N .now "+strconv.Itoa(h.Port))
+	c.says(t, "FAIL", "login", "Connection refused: no sshd listens there", "--ssh-option Port=N # another port than "+strconv.Itoa(h.Port))
 	h.Start(t)
 	checkOf(t, m).isWell(t)
 }
@@ -151,7 +151,7 @@ func TestCheckNamesAUserWhoIsMissing(t *testing.T) {
 	c.says(t, "FAIL", "user", `there is no user "no-such-user"`, "--user NAME")
 	c = checkOf(t, m, "--user", "")
 	c.exits(t, 2)
-	c.says(t, "FAIL", "user", "root has to become somebody else", "SUDO_USER=NAME in /etc/default/minimail")
+	c.says(t, "FAIL", "user", "root has to become somebody else", "SUDO_USER=NAME .* /etc/default/minimail")
 	if h.Log.Has("Accepted") {
 		t.Error("somebody has logged in")
 	}
@@ -204,7 +204,7 @@ func TestCheckExplainsABan(t *testing.T) {
 	}()
 	c := checkOf(t, m)
 	c.exits(t, 2)
-	c.says(t, "FAIL", "login", `kex_exchange_identification: .*: the connection was closed before the banner; .*fail2ban, PerSourcePenalties.*MaxStartups`, "fail2ban-client")
+	c.says(t, "FAIL", "login", `kex_exchange_identification: .*: the connection was closed before the host said that it speaks ssh: .*fail2ban, PerSourcePenalties.*MaxStartups`, "fail2ban-client")
 	if n := len(knocks); n != 1 {
 		t.Errorf("%d knocks at a host that may ban us for them", n)
 	}

@@ -40,7 +40,9 @@ func runCheck(t *testing.T, prepared func(*exec.Cmd), options ...string) checked
 	if words.Len() > 0 {
 		t.Errorf("stderr: %s", words.String())
 	}
-	return checked{out.String(), cmd.ProcessState.ExitCode()}
+	c := checked{out.String(), cmd.ProcessState.ExitCode()}
+	c.canBePasted(t)
+	return c
 }
 
 // asNobody has a command run by an ordinary user with such a home.
@@ -53,13 +55,23 @@ func asNobody(t *testing.T, home string, env ...string) func(*exec.Cmd) {
 	}
 }
 
+// canBePasted fails the test unless sh can read what is to be typed.
+func (c checked) canBePasted(t *testing.T) {
+	t.Helper()
+	for _, fix := range regexp.MustCompile(`(?m)^ +fix: (.*)$`).FindAllStringSubmatch(c.out, -1) {
+		if out, err := exec.Command("sh", "-n", "-c", fix[1]).CombinedOutput(); err != nil {
+			t.Errorf("sh cannot read %q: %s", fix[1], out)
+		}
+	}
+}
+
 // says fails the test unless a point has got such a verdict, with text that
 // matches, and below it a line that mends it and matches as well.
 func (c checked) says(t *testing.T, verdict, name, text, mend string) {
 	t.Helper()
 	re := `(?m)^` + verdict + ` +` + regexp.QuoteMeta(name) + ` +.*` + text + `.*\n`
 	if mend != "" {
-		re += `(       mend: .*\n)*       mend: .*` + mend
+		re += `(       fix: .*\n)*       fix: .*` + mend
 	}
 	if !regexp.MustCompile(re).MatchString(c.out) {
 		t.Errorf("not said: %s %s: %s (%s), but:\n%s", verdict, name, text, mend, c.out)
@@ -94,7 +106,7 @@ func TestTheAnswerInJSONIsOneObject(t *testing.T) {
 		Seconds            float64
 		Points             []struct {
 			Point, Status, Text string
-			Mend                []string
+			Fix                 []string
 		}
 	}
 	for _, k := range []struct {
@@ -120,14 +132,14 @@ func TestTheAnswerInJSONIsOneObject(t *testing.T) {
 		if a.Status != k.status || a.Exit != k.exit || a.Host != "far" || (a.Seconds > 0) != (k.exit < 2) || len(a.Points) < 2 {
 			t.Errorf("%q: %+v", k.options, a)
 		}
-		mends := 0
+		fixes := 0
 		for _, p := range a.Points {
-			if p.Status == k.status && len(p.Mend) > 0 {
-				mends++
+			if p.Status == k.status && len(p.Fix) > 0 {
+				fixes++
 			}
 		}
-		if (mends > 0) != (k.exit > 0) {
-			t.Errorf("%q: %d points with that status are mended: %+v", k.options, mends, a)
+		if (fixes > 0) != (k.exit > 0) {
+			t.Errorf("%q: %d points with that status are mended: %+v", k.options, fixes, a)
 		}
 	}
 }
@@ -143,7 +155,7 @@ func TestAsANagiosPluginItIsOneLineAndAState(t *testing.T) {
 		code int
 		want string
 	}{
-		{checkOf(t, m, "--nagios"), 0, `^MINIMAIL OK - login: far lets us in, in \d+ ms; far end: .* says: 220 far\.test ESMTP` + perf},
+		{checkOf(t, m, "--nagios"), 0, `^MINIMAIL OK - login: far lets us in, in \d+ ms [^|\n]*; far end: .* says: 220 far\.test ESMTP` + perf},
 		{checkOf(t, m, "--nagios", "--max-clients", "2000000000"), 1, `^MINIMAIL WARNING - limits: [^|\n]*` + perf},
 		{checkOf(t, closed, "--nagios"), 2, `^MINIMAIL CRITICAL - far end: [^|\n]*Connection refused[^|\n]*\n$`},
 		{runCheck(t, asNobody(t, "/"), append(m.Cmd.Args[1:], "--user", testbed.Intruder, "--nagios")...), 3, `^MINIMAIL UNKNOWN - user: only root can become ` + testbed.Intruder + `[^|\n]*\n$`},

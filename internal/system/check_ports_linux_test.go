@@ -25,7 +25,7 @@ func TestCheckNamesWhoHasThePort(t *testing.T) {
 	c.exits(t, 2)
 	c.says(t, "FAIL", "port", fmt.Sprintf(`127\.0\.0\.1:%d is held by %s, pid %d, uid 0 \(root\)`, m.Port, q(strings.TrimSpace(testbed.Read(t, "/proc/self/comm"))), os.Getpid()),
 		fmt.Sprintf("sudo kill %d", os.Getpid()))
-	c.says(t, "FAIL", "port", "", fmt.Sprintf("or another port: --forward %d:%d:", m.Port+1000, m.Near))
+	c.says(t, "FAIL", "port", "", fmt.Sprintf("minimail --forward %d:%d:", m.Port+1000, m.Near))
 	l.Close()
 	checkOf(t, m).isWell(t)
 }
@@ -39,7 +39,7 @@ func TestCheckNamesWhoHasTheTunnelsPort(t *testing.T) {
 	m := h.Prepare(t, testbed.Listen(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 the true one\r\n") }))
 	args := strings.ReplaceAll(strings.Join(m.Cmd.Args[1:], "\n"), fmt.Sprintf("%d:%d:", m.Port, m.Near), fmt.Sprintf("%d:%s:", m.Port, near))
 	whose := fmt.Sprintf(`%s is held by \S+, pid \d+, uid %d \(%s\)`, q(address), testbed.UidOf(t, testbed.Intruder), testbed.Intruder)
-	mend := fmt.Sprintf("or another port for the tunnel: --forward %d:", m.Port)
+	mend := fmt.Sprintf("minimail --forward %d:", m.Port)
 
 	c := runCheck(t, nil, strings.Split(args, "\n")...)
 	c.exits(t, 1)
@@ -65,7 +65,7 @@ func TestCheckNamesForwardingThatIsForbidden(t *testing.T) {
 	c := checkOf(t, m)
 	c.exits(t, 2)
 	c.says(t, "OK", "login", "", "")
-	c.says(t, "FAIL", "far end", "administratively prohibited.*; the host's sshd does not let us forward to there", "sshd_config over there: AllowTcpForwarding yes")
+	c.says(t, "FAIL", "far end", "administratively prohibited.*; the host's sshd does not let us forward to there", "sshd_config: AllowTcpForwarding local")
 	h.RestartWith(t, "AllowTcpForwarding no", "AllowTcpForwarding yes")
 	checkOf(t, m).isWell(t)
 }

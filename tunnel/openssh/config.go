@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +16,8 @@ import (
 const askTimeout = 10 * time.Second
 
 // Ask runs a program as ssh will be run, with nothing to read, and returns what
-// it prints; with an error, what it says on stderr.
+// it prints; with an error, what it says on stderr. After ten seconds the error
+// is context.DeadlineExceeded.
 func Ask(ctx context.Context, program string, args ...string) (out, words string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -23,7 +25,9 @@ func Ask(ctx context.Context, program string, args ...string) (out, words string
 	var stdout, stderr bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = Env(), &stdout, &stderr
 	cmd.WaitDelay = time.Second
-	err = cmd.Run()
+	if err = cmd.Run(); ctx.Err() != nil {
+		err = ctx.Err()
+	}
 	return stdout.String(), strings.TrimSpace(stderr.String()), err
 }
 
@@ -83,4 +87,13 @@ func (c Config) Overridden() []string {
 		}
 	}
 	return all
+}
+
+// Jumps reports whether another ssh is the way to the host.
+func (c Config) Jumps() bool {
+	if c.One("proxyjump") != "" {
+		return true
+	}
+	program, _, _ := strings.Cut(strings.TrimPrefix(c.One("proxycommand"), "exec "), " ")
+	return filepath.Base(program) == "ssh"
 }

@@ -68,10 +68,10 @@ var meanings = map[Meaning]struct {
 	}},
 	NoSuchHost: {Unseen, "there is no host of that name, or no name service", func(c Case) []string {
 		return []string{"getent hosts " + c.Host + " # must print an address",
-			"--host [user@]NAME # or a Host " + c.Name + " with its HostName in ssh_config"}
+			"minimail check --host [user@]NAME # or a Host " + c.Name + " with its HostName in ssh_config"}
 	}},
 	Refused: {Unseen, "no sshd listens there, or a firewall refuses", func(c Case) []string {
-		return []string{"sudo systemctl start ssh # on the host", "--ssh-option Port=N # another port than " + c.Port}
+		return []string{"sudo systemctl start ssh # on the host", "minimail check --ssh-option Port=N # another port than " + c.Port}
 	}},
 	NoAnswer: {Unseen, "the network is down, the address is wrong, or a firewall drops it", func(c Case) []string {
 		return []string{"nc -vz " + c.Host + " " + c.Port + " # must say open"}
@@ -84,7 +84,7 @@ var meanings = map[Meaning]struct {
 		return []string{"nc " + c.Host + " " + c.Port + " # must say SSH-2.0", "sudo systemctl restart ssh # on the host"}
 	}},
 	NotSSH: {Early, "what answers there is not an sshd", func(c Case) []string {
-		return []string{"--ssh-option Port=N # another port than " + c.Port}
+		return []string{"minimail check --ssh-option Port=N # another port than " + c.Port}
 	}},
 	HostKey: {Definite, "the host is not known, or is another than before", func(c Case) []string {
 		return []string{c.ByHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint, say yes"}
@@ -96,13 +96,13 @@ var meanings = map[Meaning]struct {
 		return []string{c.CopyKey, c.ByHand("-v") + " # shows which keys are offered"}
 	}},
 	MoreWanted: {Definite, "the host wants more than the key, a second factor, and nobody is there to give it", func(Case) []string {
-		return []string{"Match User NAME # in the host's sshd_config, with AuthenticationMethods publickey"}
+		return []string{"# in the host's sshd_config: Match User NAME, and below it AuthenticationMethods publickey"}
 	}},
 	OtherWanted: {Definite, "the host takes no keys, and nobody is there to type a password", func(Case) []string {
-		return []string{"PubkeyAuthentication yes # in the host's sshd_config"}
+		return []string{"# in the host's sshd_config: PubkeyAuthentication yes"}
 	}},
 	TooManyKeys: {Definite, "ssh offered too many keys before the right one", func(Case) []string {
-		return []string{"--ssh-option IdentitiesOnly=yes --ssh-option IdentityFile=KEY"}
+		return []string{"minimail check --ssh-option IdentitiesOnly=yes --ssh-option IdentityFile=KEY"}
 	}},
 	SentAway: {Unclear, "the host ended the login, and says why", tryIt},
 	Closed:   {Unclear, "the host ended the login without a reason: an account that has expired or is locked (sshd's log tells), or a connection that was cut", tryIt},

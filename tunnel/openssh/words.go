@@ -2,6 +2,7 @@ package openssh
 
 import (
 	"regexp"
+	"strings"
 	"sync"
 )
 
@@ -129,3 +130,37 @@ var patterns = sync.OnceValue(func() []*regexp.Regexp {
 	}
 	return all
 })
+
+// A Step is a point that a login has passed.
+type Step string
+
+const (
+	Resolved      Step = "resolved"       // its name is
+	Connected     Step = "connected"      // TCP is
+	KeysExchanged Step = "keys exchanged" // the host is known
+	KeyOffered    Step = "key offered"
+	KeyAccepted   Step = "key accepted"
+)
+
+// steps are said at LogLevel=DEBUG1.
+var steps = []struct {
+	step Step
+	line *regexp.Regexp
+}{
+	{Resolved, regexp.MustCompile(`^debug1: Connecting to \S+ \[\S+\] port \d+\.$`)},                                                    // ssh_connect_direct (sshconnect.c)
+	{Connected, regexp.MustCompile(`^debug1: Connection established\.$`)},                                                               // ssh_connect_direct (sshconnect.c)
+	{KeysExchanged, regexp.MustCompile(`^debug1: SSH2_MSG_NEWKEYS received$`)},                                                          // ssh_set_newkeys (kex.c, packet.c)
+	{KeyOffered, regexp.MustCompile(`^debug1: Offering public key: .+$`)},                                                               // send_pubkey_test (sshconnect2.c)
+	{KeyAccepted, regexp.MustCompile(`^debug1: Server accepts key: (.+?) \S+ SHA256:\S+(?: explicit)?(?: agent)?(?: authenticator)?$`)}, // input_userauth_pk_ok (sshconnect2.c)
+}
+
+// ReadStep is the step that a line of ssh's log tells of, "" if of none; and the
+// key's name, if it is about one.
+func ReadStep(line string) (step Step, key string) {
+	for _, s := range steps {
+		if m := s.line.FindStringSubmatch(line); m != nil {
+			return s.step, strings.Join(m[1:], "")
+		}
+	}
+	return "", ""
+}
