@@ -18,11 +18,12 @@ import (
 
 // unlisted are messages of the source that the index does without, and why.
 var unlisted = map[string]string{
-	"%s is not a TCP connection":         "only said of TCP connections",
-	"%s and %s are of two families":      "a connection's ends are of one",
-	"another user":                       "it is a WHO",
-	"the near end is not trusted":        "Dial says who is there instead",
-	"Pid in file: %s\nRunning:     %s\n": "status; it is what was asked for",
+	"%s is not a TCP connection":                "only said of TCP connections",
+	"%s and %s are of two families":             "a connection's ends are of one",
+	"another user":                              "it is a WHO",
+	"somebody of whom the kernel does not tell": "it is a WHO",
+	"the near end is not trusted":               "Dial says who is there instead",
+	"Pid in file: %s\nRunning:     %s\n":        "status; it is what was asked for",
 }
 
 // newerSSH are words of OpenSSH that the one here may be too old for.

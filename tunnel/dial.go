@@ -190,7 +190,7 @@ func (k *knock) once(ctx context.Context) (stream, time.Duration) {
 	defer came()
 	c, proved, err := k.dial(ctx)
 	if errors.Is(err, errNotTrusted) {
-		return nil, time.Second
+		return nil, k.l.longPause()
 	}
 	if err != nil {
 		return nil, k.l.pause()

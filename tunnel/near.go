@@ -37,9 +37,7 @@ func (k *knock) dial(ctx context.Context) (c stream, proved bool, err error) {
 		if errors.Is(e, ErrDropped) {
 			return nil, false, errNotTrusted // it is ssh, and the other address is no better
 		}
-		if err == nil || !errors.Is(e, errNotTrusted) {
-			err = e // ssh may listen there in a moment
-		}
+		err = e
 	}
 	return nil, false, err
 }
@@ -48,7 +46,8 @@ func (k *knock) dial(ctx context.Context) (c stream, proved bool, err error) {
 func (k *knock) reach(ctx context.Context, address string) (stream, error) {
 	if listens := k.l.proof.Listens; listens != nil {
 		if err := listens(k.network, address); err != nil {
-			return nil, k.distrust(address, err)
+			_ = k.distrust(address, err)
+			return nil, err // nobody has been connected to, so it may be asked again soon
 		}
 	}
 	c, err := k.connect(ctx, address)
@@ -81,8 +80,17 @@ func (k *knock) connect(ctx context.Context, address string) (stream, error) {
 // long. ssh does that when the far port is closed; Proof.Leads may say so.
 var ErrDropped = errors.New("the near end dropped the connection")
 
-// errNotTrusted means that somebody answered at the near end.
+// errNotTrusted means that somebody else was connected to.
 var errNotTrusted = errors.New("the near end is not trusted")
+
+// longPause is how long to wait after that, so that he is not connected to all the
+// time. Soon after the host has let ssh in, ssh takes a Unix socket's path from him.
+func (l *launch) longPause() time.Duration {
+	if isClosed(l.letIn) && time.Since(l.letInAt) < time.Second {
+		return l.pause()
+	}
+	return time.Second
+}
 
 // notYet is a near end at which nobody listens (ENOENT: its socket is not
 // there), or whose queue is full (EAGAIN, of a Unix socket; else the client's

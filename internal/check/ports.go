@@ -1,11 +1,15 @@
 package check
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -52,21 +56,17 @@ func (c *checkup) checkPort(name string, port int, addresses []string, need int,
 	ours, free := "", 0
 	var others []peer.Listener
 	for _, a := range addresses {
-		taken := false
-		for _, l := range c.listeners {
-			switch {
-			case int(l.At.Port()) != port || !l.InTheWay(a):
-			case isOurs(l, c.pid):
-				ours = fmt.Sprintf("%d is held by minimail itself, pid %d", port, c.pid)
-			default:
-				taken = true
-				if !slices.ContainsFunc(others, func(o peer.Listener) bool { return o.Inode == l.Inode }) {
-					others = append(others, l)
-				}
-			}
+		who, itself := c.holdersOf(a, port)
+		if itself {
+			ours = fmt.Sprintf("%d is held by minimail itself, pid %d", port, c.pid)
 		}
-		if !taken {
+		if len(who) == 0 {
 			free++
+		}
+		for _, l := range who {
+			if !slices.ContainsFunc(others, func(o peer.Listener) bool { return o.At == l.At && o.Inode == l.Inode }) {
+				others = append(others, l)
+			}
 		}
 	}
 	switch {
@@ -85,6 +85,38 @@ func (c *checkup) checkPort(name string, port int, addresses []string, need int,
 	default:
 		c.add(name, well, fmt.Sprintf("%d is free", port))
 	}
+}
+
+// holdersOf are those who keep us, or ssh, from listening at an address, and
+// whether we do ourselves. A socket that does not listen need not be in the way,
+// and before Linux 6.8 the kernel does not even tell of it: so listening is tried,
+// unless minimail runs, whose ssh could be about to do the same.
+func (c *checkup) holdersOf(address string, port int) (others []peer.Listener, ourselves bool) {
+	at := netip.AddrPortFrom(netip.MustParseAddr(address), uint16(port))
+	tried := c.pid == 0
+	inUse := tried && isInUse(at)
+	for _, l := range c.listeners {
+		switch {
+		case int(l.At.Port()) != port || !l.InTheWay(address):
+		case isOurs(l, c.pid):
+			ourselves = true
+		case !l.Deaf || !tried || inUse:
+			others = append(others, l)
+		}
+	}
+	if inUse && len(others) == 0 {
+		others = append(others, peer.Listener{At: at, UID: peer.Unknown, Deaf: true})
+	}
+	return others, ourselves
+}
+
+// isInUse tries to listen for a moment, as ssh does.
+func isInUse(at netip.AddrPort) bool {
+	l, err := net.Listen("tcp", at.String())
+	if err == nil {
+		l.Close()
+	}
+	return errors.Is(err, syscall.EADDRINUSE)
 }
 
 func joined(all []peer.Listener) string {

@@ -135,5 +135,5 @@ func (h *FarHost) Listen(t testing.TB, port int) net.Listener {
 // Serve has each connection to a port of the host served, until the test ends.
 func (h *FarHost) Serve(t testing.TB, port int, serve func(net.Conn)) {
 	t.Helper()
-	go acceptAll(h.Listen(t, port), serve)
+	go AcceptAll(h.Listen(t, port), serve)
 }

@@ -46,12 +46,12 @@ func Listen(t testing.TB, serve func(net.Conn)) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go acceptAll(l, serve)
+	go AcceptAll(l, serve)
 	return l.Addr().String()
 }
 
-// acceptAll calls serve with each connection, until l is closed.
-func acceptAll(l net.Listener, serve func(net.Conn)) {
+// AcceptAll calls serve with each connection, until l is closed.
+func AcceptAll(l net.Listener, serve func(net.Conn)) {
 	for {
 		c, err := l.Accept()
 		if err != nil {

@@ -60,3 +60,12 @@ func Debs(t testing.TB, name string) (files []string) {
 	}
 	return files
 }
+
+// Long is how often a test tries: a few times, or, if scripts/test -l asks for it
+// by TEST_LONG, as often as it takes to be sure.
+func Long(few, many int) int {
+	if os.Getenv("TEST_LONG") != "" {
+		return many
+	}
+	return few
+}

@@ -75,7 +75,7 @@ var fakes sync.Mutex
 const FakeGreeting = "220 far.test\r\n"
 
 func GreetAll(l net.Listener) {
-	acceptAll(l, func(c net.Conn) {
+	AcceptAll(l, func(c net.Conn) {
 		_, _ = io.WriteString(c, FakeGreeting)
 		_, _ = io.Copy(c, c)
 	})

@@ -35,6 +35,7 @@ func listenerAt(at netip.AddrPort) (socket, error) {
 // socketsAt are all that have a port of ours.
 func socketsAt(port int) ([]socket, error) {
 	all, err := dump(port)
+	all = slices.DeleteFunc(all, func(s socket) bool { return int(s.at.Port()) != port }) // Linux 6.8 tells of all that are only bound
 	if err == nil && len(all) == 0 {
 		err = errNoDiag // or there is none
 	}

@@ -208,9 +208,9 @@ func (l *launch) leadsUnix(c *net.UnixConn, path string) error {
 	if isOurs(int(cred.Uid)) && alive && l.has(p) {
 		return nil
 	}
-	who := Listener{UID: int(cred.Uid)}
-	if alive && p.Name != "" {
-		who.Procs = []Process{p}
+	who := Listener{UID: int(cred.Uid), Procs: []Process{p}}
+	if !alive || p.Name == "" {
+		return fmt.Errorf("%s is held by %s, to whom pid %d, which has ended, has left it, not by our ssh", path, called(who.UID), p.PID)
 	}
 	return stranger(path, who)
 }
@@ -226,7 +226,8 @@ func hasPeer(fd int) bool {
 		return false
 	}
 	defer unix.Close(pidfd)
-	return unix.PidfdSendSignal(pidfd, 0, nil, 0) == nil
+	err = unix.PidfdSendSignal(pidfd, 0, nil, 0)
+	return err == nil || errors.Is(err, unix.EPERM)
 }
 
 // has reports whether a process belongs to the launch: it is the one that was

@@ -80,9 +80,15 @@ func Owner(c net.Conn) (uid int, ok bool) {
 	return s.uid, err == nil && s.held()
 }
 
+// Unknown is the uid of somebody of whom the kernel does not tell.
+const Unknown = -1
+
 // called is a user, for people.
 func called(uid int) string {
-	if IsAnybody(uid) {
+	switch {
+	case uid == Unknown:
+		return "somebody of whom the kernel does not tell"
+	case IsAnybody(uid):
 		return "another user"
 	}
 	u, err := user.LookupId(strconv.Itoa(uid))

@@ -23,21 +23,26 @@ func ListenersAt(ports []int) ([]Listener, error) {
 }
 
 // listeners are those of the sockets that keep others from listening, with the
-// processes that have them.
+// processes that have them. If nobody listens, that may be a connection's.
 func listeners(sockets []socket) []Listener {
 	var all []Listener
 	var inodes []uint64
-	for _, s := range sockets {
-		if s.listens() || s.state == tcpClosed {
-			all = append(all, Listener{At: s.at, UID: s.uid, Inode: s.inode, Deaf: !s.listens()})
-			inodes = append(inodes, s.inode)
+	add := func(keeps func(socket) bool) {
+		for _, s := range sockets {
+			if keeps(s) {
+				all = append(all, Listener{At: s.at, UID: s.uid, Inode: s.inode, Deaf: !s.listens()})
+				inodes = append(inodes, s.inode)
+			}
 		}
 	}
-	if len(all) > 0 {
-		procs := holders(pids(), inodes...)
-		for i := range all {
-			all[i].Procs = procs[all[i].Inode]
-		}
+	add(socket.listens)
+	add(func(s socket) bool { return s.state == tcpClosed })
+	if len(all) == 0 {
+		add(socket.held)
+	}
+	procs := holders(pids(), inodes...)
+	for i := range all {
+		all[i].Procs = procs[all[i].Inode]
 	}
 	return all
 }
@@ -62,11 +67,14 @@ func pids() []int {
 // holders are those of the processes that have sockets open, as far as we may
 // look into them, by the sockets' inodes.
 func holders(pids []int, inodes ...uint64) map[uint64][]Process {
+	found := map[uint64][]Process{}
+	if len(inodes) == 0 {
+		return found
+	}
 	wanted := map[string]uint64{}
 	for _, i := range inodes {
 		wanted[fmt.Sprintf("socket:[%d]", i)] = i
 	}
-	found := map[uint64][]Process{}
 	for _, pid := range pids {
 		for i := range openSockets(pid, wanted) {
 			if p := ProcessOf(pid); p.Name != "" {
