@@ -33,7 +33,8 @@ func main() { os.Exit(run(os.Args[1:])) }
 var words = []settings.Word{
 	{Name: "start", Usage: "start the daemon (the default)", Do: func(s settings.Settings) error { return daemon.Start(s, serve.Run) }},
 	{Name: "stop", Usage: "stop it; clients at work may finish", Do: daemon.Stop},
-	{Name: "restart", Usage: "stop it if it runs, then start it", Do: func(s settings.Settings) error { return daemon.Restart(s, serve.Run) }},
+	{Name: "restart", Usage: "start it anew; if it runs, without refusing anybody", Do: func(s settings.Settings) error { return daemon.Restart(s, serve.Run) }},
+	{Name: "reload", Usage: "the same for one that runs: new settings", Do: func(s settings.Settings) error { return daemon.Reload(s, serve.Run) }},
 	{Name: "status", Usage: "say whether it runs; exit 0: yes, 1: it died, 3: no", Do: daemon.Status},
 	{Name: "check", Usage: "try all that mail needs; exit 0: well, 1: warnings, 2: not", Do: check.Run},
 	{Name: "settings", Do: func(s settings.Settings) error { return s.Print(os.Stdout) }},

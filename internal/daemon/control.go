@@ -16,6 +16,7 @@ import (
 
 	"minimail/forward"
 	"minimail/internal/fail"
+	"minimail/internal/settings"
 	"minimail/privdrop"
 	"minimail/tunnel"
 )
@@ -31,6 +32,17 @@ type Report struct {
 	Listening []string      `json:"listening"`
 	Tunnel    TunnelReport  `json:"tunnel"`
 	Clients   forward.Stats `json:"clients"`
+	// Handover is whether it can hand over to another one; Before is the one that
+	// it has taken over from, while that lets its clients finish.
+	Handover bool `json:"handover"`
+	Before   int  `json:"before,omitempty"`
+	// Log is where it logs to; "": its service manager's, or a terminal.
+	Log        string         `json:"log,omitempty"`
+	Foreground bool           `json:"foreground,omitempty"`
+	Manager    string         `json:"manager,omitempty"`
+	Given      settings.Given `json:"given"`
+
+	uid int // whose socket it is, -1: unknown
 }
 
 type TunnelReport struct {
@@ -102,23 +114,72 @@ func removeSocket(path string) {
 // controlTimeout is how long either side may take.
 const controlTimeout = 2 * time.Second
 
-// AnswerControl answers until l is closed.
-func AnswerControl(l net.Listener, log zerolog.Logger, tell func() Report) {
+// A Control answers at the control socket.
+type Control struct {
+	Log    zerolog.Logger
+	Report func() Report
+	Legacy func() Legacy
+	Heirs  chan<- *Heir // gets who is ready to take over
+}
+
+// Answer answers until l is closed.
+func (c Control) Answer(l net.Listener) {
 	for {
-		c, err := l.Accept()
+		conn, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
-			log.Error().Err(err).Msg("cannot answer status")
+			c.Log.Error().Err(err).Msg("cannot answer status")
 			time.Sleep(100 * time.Millisecond) // descriptors have run out, say
 			continue
 		}
-		_ = c.SetDeadline(time.Now().Add(controlTimeout))
-		_ = json.NewEncoder(c).Encode(tell())
-		c.Close()
+		go c.answer(conn.(*net.UnixConn)) // ends when the other side does, or soon
 	}
 }
+
+// answer hears what is wanted: one that has asked for nothing wants to know how
+// we are.
+func (c Control) answer(conn *net.UnixConn) {
+	w := newWire(conn)
+	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
+	if wanted, _, _ := w.receive(); wanted.Is == "handover" {
+		c.handOver(w)
+		return
+	}
+	_ = json.NewEncoder(conn).Encode(c.Report())
+	w.close()
+}
+
+// handOver waits until the one that asks is ready, for as long as that takes, and
+// leaves the rest to whoever listens to Heirs.
+func (c Control) handOver(w *wire) {
+	_ = w.conn.SetDeadline(noDeadline)
+	if err := mayInherit(w.conn); err != nil {
+		c.Log.Warn().Err(err).Msg("nobody has taken over: going on")
+		w.close()
+		return
+	}
+	h, err := bequeath(w, c.Legacy())
+	if err != nil {
+		c.Log.Warn().Err(err).Msg("nobody has taken over: going on")
+		w.close()
+		return
+	}
+	c.Heirs <- h // or the process ends
+}
+
+// mayInherit refuses all but root and the user that we are. So does the socket's
+// mode, where that can be relied upon.
+func mayInherit(c *net.UnixConn) error {
+	uid, err := userAt(c)
+	if err == nil && uid != 0 && uid != os.Getuid() {
+		err = fmt.Errorf("uid %d has asked for what we have", uid)
+	}
+	return err
+}
+
+var noDeadline time.Time
 
 // errDeaf is about a minimail that runs and does not answer.
 var errDeaf = fmt.Errorf("it has not answered within %s", controlTimeout)
@@ -149,14 +210,35 @@ func dialControl(pidFile string) (*net.UnixConn, error) {
 	return c.(*net.UnixConn), nil
 }
 
+// ask says what is wanted to the minimail with that pid file. The answer has to
+// come within controlTimeout.
+func ask(pidFile, wanted string) (*wire, error) {
+	c, err := dialControl(pidFile)
+	if err != nil {
+		return nil, err
+	}
+	w := newWire(c)
+	if err := w.send(item{Is: wanted}, nil); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
 // askControl asks the minimail with that pid file for a Report.
 func askControl(pidFile string) (Report, error) {
-	c, err := dialControl(pidFile)
+	w, err := ask(pidFile, "status")
 	if err != nil {
 		return Report{}, err
 	}
-	defer c.Close()
-	return readReport(c)
+	defer w.close()
+	r, err := readReport(w.conn)
+	if fi, statErr := os.Lstat(controlSocket(pidFile)); statErr == nil {
+		r.uid = ownerOf(fi)
+	} else {
+		r.uid = -1
+	}
+	return r, err
 }
 
 // readReport reads one Report, and no more than maxReport.
@@ -166,7 +248,7 @@ func readReport(from io.Reader) (Report, error) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return r, errDeaf
-	case err != nil:
+	case err != nil && !errors.Is(err, syscall.ECONNRESET): // by one that does not hear what is wanted
 		return r, err
 	case len(b) > maxReport:
 		return r, errors.New("it has answered without end")
@@ -185,6 +267,9 @@ func (r Report) print(w io.Writer) {
 	line("Since", "%s (%s)", r.Since.Local().Format(time.DateTime), ago(r.Since))
 	line("User", "%s", r.User)
 	line("Listening", "%s", strings.Join(r.Listening, ", "))
+	if r.Before != 0 {
+		line("Before", "pid %d lets its clients finish", r.Before)
+	}
 	line("Tunnel", "%s", r.Tunnel.sentence(r.Host))
 	line("Clients", "%d now, %d waiting; %d served, %d refused", r.Clients.Working, r.Clients.Waiting, r.Clients.Served, r.Clients.Refused)
 	line("Bytes", "%d up, %d down", r.Clients.BytesUp, r.Clients.BytesDown)

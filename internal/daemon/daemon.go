@@ -33,7 +33,7 @@ func Start(s settings.Settings, life Life) error {
 	case s.Foreground:
 		err = life(s, newTeller())
 	default:
-		err = startDaemon(s)
+		err = startDaemon(s, false)
 	}
 	return WithSudo(s, err)
 }
@@ -79,8 +79,9 @@ func whoStays(path string) int {
 	}
 }
 
-// startDaemon returns when the daemon is ready, or has failed.
-func startDaemon(s settings.Settings) error {
+// startDaemon returns when the daemon is ready, or has failed. One that replaces
+// another takes the pid file over, and leaves it where it is if it fails.
+func startDaemon(s settings.Settings, replaces bool) error {
 	start, daemons, err := newStarting()
 	if err != nil {
 		return err
@@ -88,7 +89,7 @@ func startDaemon(s settings.Settings) error {
 	defer start.close()
 	stdout := os.Stdout
 	os.Stdout = daemons // go-daemon hands it on, and closes it here
-	d := daemon.Context{LogFileName: "/dev/stdout", Umask: 0o022}
+	d := daemon.Context{LogFileName: "/dev/stdout", Umask: 0o022, Args: append([]string{os.Args[0]}, s.Args()...)}
 	child, err := d.Reborn()
 	os.Stdout = stdout
 	if child == nil {
@@ -104,7 +105,7 @@ func startDaemon(s settings.Settings) error {
 	slow.Stop()
 	if err == nil {
 		fmt.Println(fail.Printable(sentence))
-	} else if _, pid, _, _ := Held(s.PidFile); pid == child.Pid {
+	} else if _, pid, _, _ := Held(s.PidFile); pid == child.Pid && !replaces {
 		removeStale(s.PidFile) // it had no time to do so itself
 	}
 	return err
@@ -162,7 +163,7 @@ func AlreadyRunning(err error) error {
 // Stop is the word.
 func Stop(s settings.Settings) error {
 	if serviceRuns(s) {
-		return WithSudo(s, bySystemd("stop"))
+		return WithSudo(s, bySystemd(s, "stop"))
 	}
 	return WithSudo(s, stopRunning(s))
 }
@@ -176,7 +177,7 @@ func stopRunning(s settings.Settings) error {
 	}
 	if !running {
 		removeStale(path)
-		return fail.Exit(fail.Hint(fmt.Errorf("not running: nobody holds the pid file %s", path), "pgrep -a minimail # shows one that has another --pid-file"), fail.NotRunning)
+		return notRunning(path)
 	}
 	pid, err := terminate(path)
 	if err != nil {
@@ -236,20 +237,6 @@ func terminate(path string) (int, error) {
 		return 0, fmt.Errorf("cannot stop pid %d: %w", pid, err)
 	}
 	return pid, nil
-}
-
-// Restart stops minimail if it runs, and starts it.
-func Restart(s settings.Settings, life Life) error {
-	if daemon.WasReborn() {
-		return beDaemon(s, life)
-	}
-	if serviceRuns(s) {
-		return WithSudo(s, bySystemd("restart"))
-	}
-	if err := stopRunning(s); err != nil && fail.Status(err) != fail.NotRunning {
-		return WithSudo(s, err)
-	}
-	return Start(s, life)
 }
 
 // Reborn reports whether this process is a daemon that another one has started.

@@ -27,7 +27,10 @@ func serviceRuns(s settings.Settings) bool {
 }
 
 // bySystemd has systemd do what the word says to its minimail.
-func bySystemd(word string) error {
+func bySystemd(s settings.Settings, word string) error {
+	if said := s.Said(); len(said) > 0 && word != "stop" {
+		return fail.Exit(fail.Hint(fmt.Errorf("it is systemd's, which knows no options: %s", strings.Join(said, " ")), "put them into %s, then: minimail %s", s.Editable(), word), fail.Usage)
+	}
 	argv := []string{"systemctl", word, "minimail.service"}
 	if word == "stop" {
 		argv = append(argv, "minimail.socket")

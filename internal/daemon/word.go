@@ -21,9 +21,10 @@ import (
 // A Teller is how a minimail tells whoever has started it how it goes: our own
 // start, which reads a pipe, or systemd (sd_notify(3)), or nobody.
 type Teller struct {
-	mu     sync.Mutex
-	pipe   *os.File // to start, until we are ready
-	socket string   // systemd's; "": it does not listen
+	mu       sync.Mutex
+	pipe     *os.File // to start, until we are ready
+	socket   string   // systemd's; "": it does not listen
+	replaced bool     // we are not the one any more
 }
 
 // newTeller is for the foreground. The name of systemd's socket is then no
@@ -32,6 +33,41 @@ func newTeller() *Teller {
 	t := &Teller{socket: os.Getenv("NOTIFY_SOCKET")}
 	os.Unsetenv("NOTIFY_SOCKET")
 	return t
+}
+
+// Env is what the service manager has told us in our environment.
+func (t *Teller) Env() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.socket == "" {
+		return nil
+	}
+	return []string{t.socket}
+}
+
+// Manager is who manages us, if that is known; "": nobody.
+func (t *Teller) Manager() string {
+	if len(t.Env()) > 0 {
+		return "systemd"
+	}
+	return ""
+}
+
+// Replaced says that another process is to be managed in our place. Nothing else
+// of ours is worth telling then.
+func (t *Teller) Replaced(pid int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.replaced = false
+	t.notify(fmt.Sprintf("MAINPID=%d", pid))
+	t.replaced = pid != os.Getpid()
+}
+
+// Inherit takes over what Env of the minimail before us has said.
+func (t *Teller) Inherit(env []string) {
+	if len(env) > 0 {
+		t.socket = env[0]
+	}
 }
 
 // tellStarter is for the daemon: start has made a pipe its stdout and stderr.
@@ -78,7 +114,7 @@ func (t *Teller) say(variables ...string) {
 
 // notify sends variables to systemd. Nobody may be listening.
 func (t *Teller) notify(variables ...string) {
-	if t.socket == "" {
+	if t.socket == "" || t.replaced {
 		return
 	}
 	// An abstract socket's name begins with @. NetBSD cannot build go-systemd's

@@ -15,59 +15,54 @@ import (
 	"golang.org/x/term"
 
 	"minimail/forward"
-	"minimail/internal/daemon"
 	"minimail/internal/settings"
 	"minimail/tunnel"
 	"minimail/tunnel/openssh"
 	"minimail/tunnel/peer"
 )
 
-// attend serves clients until a signal says to stop. The order of the end:
-// the doors are closed, clients at work may finish, then ssh is stopped.
-// control, which it closes, is where it tells how it is; it may be nil.
-func attend(s settings.Settings, log zerolog.Logger, doors []door, control net.Listener, tell *daemon.Teller) error {
-	since := time.Now()
+// attend serves clients until a signal says to stop, or another minimail takes
+// over. The order of the end: the doors are closed, clients at work may finish,
+// then ssh is stopped, and waited for, also that of the minimail before us.
+func (l *life) attend() error {
 	// There is little garbage, and a daemon's memory counts more than the
 	// microseconds that collecting it takes: 1,000 clients take a fifth less.
 	debug.SetGCPercent(25)
-	t := tunnel.New(tunnelConfig(s, log, tell)) // before signals are held: it asks ssh something
+	t := tunnel.New(l.tunnelConfig()) // before signals are held: it asks ssh something
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-
 	life, end := context.WithCancel(context.Background())
 	defer end()
 	closed := make(chan struct{})
 	go func() { defer close(closed); t.Run(life) }()
-
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	f := newForwarder(s, log)
-	served, failed := open(ctx, s, log, doors, t, f)
-	if control != nil {
-		defer control.Close()
-		go daemon.AnswerControl(control, log, func() daemon.Report { // ends when control is closed
-			return daemon.Report{
-				PID: os.Getpid(), Since: since, User: daemon.UserName(), Host: s.Host,
-				Listening: addresses(doors), Tunnel: daemon.NewTunnelReport(t.Status()), Clients: f.Stats(),
-			}
-		})
+	if l.before != nil {
+		if err := l.before.Replace(addresses(l.doors)); err != nil {
+			return err
+		}
 	}
-	for _, w := range s.Exposed() {
-		log.Warn().Msg(w)
+	h := &handing{doors: l.doors}
+	f := l.newForwarder(h)
+	served, failed, free := l.open(ctx, t, f, h)
+	heirs := l.answer(t, f, free)
+	for _, w := range l.s.Exposed() {
+		l.log.Warn().Msg(w)
 	}
-	tell.Ready(running(doors))
-
+	l.tell.Ready(l.running())
 	var err error
+	over, freed := (<-chan struct{})(closed), (<-chan struct{})(nil)
 	for {
 		select {
 		case sig := <-signals:
 			switch {
-			case sig == syscall.SIGHUP && !hungUp(s):
-				tell.Reloading()
-				reload(s, log, t)
-				tell.Ready(sentence(t.Status()))
+			case sig == syscall.SIGHUP && !hungUp(l.s):
+				l.tell.Reloading()
+				l.reload(t)
+				l.tell.Ready(sentence(t.Status()))
 			case ctx.Err() != nil:
-				log.Warn().Stringer("signal", sig).Msg("second signal: leaving at once")
+				l.log.Warn().Stringer("signal", sig).Msg("second signal: leaving at once")
+				l.before.Hurry()
 				end()
 				select { // for ssh to be told, where the kernel does not end it with us
 				case <-closed:
@@ -75,29 +70,38 @@ func attend(s settings.Settings, log zerolog.Logger, doors []door, control net.L
 				}
 				return fmt.Errorf("left at once on a second signal (%s)", sig)
 			default:
-				log.Info().Stringer("signal", sig).Msg("stopping; clients at work may finish")
-				tell.Stopping("stopping; clients at work may finish")
+				l.log.Info().Stringer("signal", sig).Msg("stopping; clients at work may finish")
+				l.tell.Stopping("stopping; clients at work may finish")
 				stop()
+			}
+		case heir := <-heirs:
+			if ctx.Err() == nil && l.handOver(heir, h) {
+				stop()
+			} else {
+				heir.Close()
 			}
 		case err = <-failed:
 			stop()
 		case <-served:
 			served = nil
 			end()
-		case <-closed:
-			log.Info().Msg("stopped")
+		case <-over:
+			over, freed = nil, free
+		case <-freed:
+			l.log.Info().Msg("stopped")
 			return err
 		}
 	}
 }
 
-func newForwarder(s settings.Settings, log zerolog.Logger) *forward.Forwarder {
+func (l *life) newForwarder(h *handing) *forward.Forwarder {
 	return &forward.Forwarder{
-		DialTimeout:  s.Wait,
-		DrainTimeout: s.Drain,
-		MaxClients:   s.MaxClients,
+		DialTimeout:  l.s.Wait,
+		DrainTimeout: l.s.Drain,
+		MaxClients:   l.s.MaxClients,
 		Gone:         peer.Gone,
-		Log:          log,
+		Heir:         h.heir,
+		Log:          l.log,
 	}
 }
 
@@ -105,36 +109,46 @@ func newForwarder(s settings.Settings, log zerolog.Logger) *forward.Forwarder {
 type answer func(context.Context, net.Conn) error
 
 // open starts to serve at every door. served is closed when the last client
-// has gone after ctx is done; failed gets the reason if a door breaks.
-func open(ctx context.Context, s settings.Settings, log zerolog.Logger, doors []door, t *tunnel.Tunnel, f *forward.Forwarder) (served <-chan struct{}, failed <-chan error) {
+// has gone after ctx is done; failed gets the reason if a door breaks; free is
+// closed when the near ends are, which the minimail before us may still have.
+func (l *life) open(ctx context.Context, t *tunnel.Tunnel, f *forward.Forwarder, h *handing) (served <-chan struct{}, failed <-chan error, free <-chan struct{}) {
 	var serving sync.WaitGroup
 	broken := make(chan error, 1)
-	for _, d := range doors {
+	passed, free := l.passedOn(h)
+	for _, d := range l.doors {
 		accept, answered := f.Serve, answer(nil)
 		if d.SMTP {
 			accept, answered = f.ServeSMTP, forward.Greeted
 		}
 		dial := func(ctx context.Context) (net.Conn, error) {
+			if err := l.waitFor(ctx, free); err != nil {
+				return nil, err
+			}
 			return t.Dial(ctx, d.Network(), d.Address(), answered)
 		}
-		for _, l := range d.listeners {
-			log.Info().Stringer("at", l.Addr()).Str("far_end", d.Far).Bool("smtp", d.SMTP).Str("host", s.Host).Msg("listening")
-			serving.Go(func() {
-				if err := accept(ctx, l, dial); err != nil {
+		for _, at := range d.listeners {
+			l.log.Info().Stringer("at", at.Addr()).Str("far_end", d.Far).Bool("smtp", d.SMTP).Str("host", l.s.Host).Msg("listening")
+			serve := func(at net.Listener) {
+				if err := accept(ctx, at, dial); err != nil {
 					select {
-					case broken <- fmt.Errorf("cannot serve at %s any more: %w", l.Addr(), err):
+					case broken <- fmt.Errorf("cannot serve at %s any more: %w", at.Addr(), err):
 					default: // one reason is enough
 					}
 				}
-			})
+			}
+			serving.Go(func() { serve(at) })
+			if p := passed[at.Addr().String()]; p != nil {
+				serving.Go(func() { serve(p) })
+			}
 		}
 	}
 	done := make(chan struct{})
 	go func() { serving.Wait(); close(done) }()
-	return done, broken
+	return done, broken, free
 }
 
-func tunnelConfig(s settings.Settings, log zerolog.Logger, tell *daemon.Teller) tunnel.Config {
+func (l *life) tunnelConfig() tunnel.Config {
+	s, log, tell := l.s, l.log, l.tell
 	version, err := openssh.AskVersion(s.SSH)
 	if err != nil {
 		log.Warn().Err(err).Msg("cannot run ssh; trying again when a client comes")
@@ -160,25 +174,15 @@ func hear() func(line string, fromLog bool) tunnel.Meaning {
 	return func(line string, fromLog bool) tunnel.Meaning { return tunnel.Meaning(r.Read(line, fromLog)) }
 }
 
-func addresses(doors []door) []string {
-	var at []string
-	for _, d := range doors {
-		for _, l := range d.listeners {
-			at = append(at, l.Addr().String())
-		}
-	}
-	return at
-}
-
 // reload is for HUP: what may have changed while nobody told us.
-func reload(s settings.Settings, log zerolog.Logger, t *tunnel.Tunnel) {
-	if !s.Foreground {
-		if err := openLog(s.LogFile, nil); err != nil {
-			log.Error().Err(err).Msg("still writing to the old log")
+func (l *life) reload(t *tunnel.Tunnel) {
+	if !l.s.Foreground {
+		if err := openLog(l.s.LogFile, nil); err != nil {
+			l.log.Error().Err(err).Msg("still writing to the old log")
 		}
 	}
 	t.Forget()
-	log.Info().Msg("HUP: log reopened, back-off forgotten")
+	l.log.Info().Msg("HUP: log reopened, back-off forgotten")
 }
 
 // hungUp tells whether a HUP means that our terminal has gone.

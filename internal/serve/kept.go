@@ -17,6 +17,7 @@ type kept struct {
 	who                *user.User // to become; nil: nobody
 	usersPid, usersLog bool
 
+	before     *daemon.Predecessor // to take over from; nil: nobody
 	pid        *daemon.PidFile
 	control    net.Listener // nil: for controlErr
 	controlErr error
@@ -41,8 +42,14 @@ func newKept(s settings.Settings, who *user.User) (*kept, error) {
 	return k, nil
 }
 
-// lock takes the pid file, unless it is in a place of the user's.
-func (k *kept) lock() error {
+// lock takes the pid file, unless it is in a place of the user's, or looks for a
+// minimail to take over from.
+func (k *kept) lock() (err error) {
+	if k.Replaces() {
+		if k.before, err = daemon.Precede(k.PidFile); err != nil {
+			return err
+		}
+	}
 	if k.usersPid {
 		return nil
 	}
@@ -75,21 +82,35 @@ func (k *kept) openAsUser() error {
 }
 
 func (k *kept) takePid() (err error) {
+	if k.before != nil {
+		k.pid = k.before.PidFile
+		return nil
+	}
 	k.pid, err = daemon.Lock(k.PidFile, k.who)
 	return daemon.AlreadyRunning(err)
 }
 
-func (k *kept) listen() { k.control, k.controlErr = daemon.ListenControl(k.PidFile, k.who) }
+func (k *kept) listen() {
+	if k.before != nil {
+		k.control, k.controlErr = k.before.Control, k.before.GiveTo(k.who)
+	} else {
+		k.control, k.controlErr = daemon.ListenControl(k.PidFile, k.who)
+	}
+}
 
 func (k *kept) openLog() error {
-	if k.Foreground {
+	switch {
+	case k.before != nil && k.before.Log != nil:
+		return logTo(k.before.Log)
+	case k.Foreground:
 		return nil
 	}
 	return openLog(k.LogFile, k.who)
 }
 
 func (k *kept) release() {
-	if k.pid != nil {
+	if k.pid != nil && (k.before == nil || k.before.Taken()) {
 		k.pid.Release()
 	}
+	k.before.Close()
 }

@@ -43,9 +43,14 @@ func openLog(path string, who *user.User) error {
 		return daemon.Unsafe("cannot open the log", path, "--log-file", err)
 	}
 	defer f.Close()
+	return logTo(f)
+}
+
+// logTo makes f our stdout and stderr.
+func logTo(f *os.File) error {
 	for _, fd := range []int{1, 2} {
 		if err := unix.Dup2(int(f.Fd()), fd); err != nil {
-			return fmt.Errorf("cannot log to %s: %w", path, err)
+			return fmt.Errorf("cannot log to %s: %w", f.Name(), err)
 		}
 	}
 	return nil

@@ -24,6 +24,10 @@ func sentence(now tunnel.Status) string {
 }
 
 // running is the sentence of those who start us.
-func running(doors []door) string {
-	return fmt.Sprintf("minimail runs: pid %d, listening on %s, as user %s", os.Getpid(), strings.Join(addresses(doors), " and "), daemon.UserName())
+func (l *life) running() string {
+	said := fmt.Sprintf("minimail runs: pid %d, listening on %s, as user %s", os.Getpid(), strings.Join(addresses(l.doors), " and "), daemon.UserName())
+	if l.before != nil {
+		said += fmt.Sprintf(", in the place of pid %d", l.before.PID)
+	}
+	return said
 }

@@ -23,7 +23,11 @@ type call struct {
 	origins map[string]origin // by name, of those that are not given
 	options []string          // as they were given, without the word
 	word    string
+	words   []Word // that there are
 	file    string
+	dir     string // where it was called
+	// environment is what it says of settings.
+	environment map[string]string
 }
 
 // An origin is where a value comes from: a setting of the environment, or of

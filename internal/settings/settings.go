@@ -5,6 +5,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -53,7 +54,12 @@ func Parse(args []string, words []Word) (Settings, error) {
 	if err != nil {
 		return Settings{}, usage(err)
 	}
-	app(words, "") // cli's switches
+	c.words, c.environment = words, map[string]string{}
+	for _, name := range names() {
+		c.environment[name] = os.Getenv(name)
+	}
+	c.dir, _ = os.Getwd() // "" matters to relative names only, which then are refused
+	app(words, "")        // cli's switches
 	said, err := c.take(args)
 	s := Settings{call: c, JSON: c.given["json"], Nagios: c.given["nagios"], Help: c.given["help"], Version: c.given["version"]}
 	if err != nil || s.Help || s.Version {

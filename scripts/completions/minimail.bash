@@ -31,7 +31,7 @@ _minimail() {
 				--settings --foreground --json --nagios --verbose --help --version -u -p -l -X -v -h -V" -- "$word")
 			;;
 		*)
-			mapfile -t COMPREPLY < <(compgen -W "start stop restart status check" -- "$word")
+			mapfile -t COMPREPLY < <(compgen -W "start stop restart reload status check" -- "$word")
 			;;
 		esac
 		;;

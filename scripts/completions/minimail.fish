@@ -2,7 +2,8 @@ complete -c minimail -f
 
 complete -c minimail -n __fish_use_subcommand -a start -d 'start the daemon'
 complete -c minimail -n __fish_use_subcommand -a stop -d 'stop it; clients at work may finish'
-complete -c minimail -n __fish_use_subcommand -a restart -d 'stop it if it runs, then start it'
+complete -c minimail -n __fish_use_subcommand -a restart -d 'start it anew, without refusing anybody'
+complete -c minimail -n __fish_use_subcommand -a reload -d 'new settings for one that runs'
 complete -c minimail -n __fish_use_subcommand -a status -d 'say whether it runs'
 complete -c minimail -n __fish_use_subcommand -a check -d 'say what is wrong with the set-up, and what mends it'
 

@@ -23,4 +23,4 @@ _arguments -S \
 	'(-v --verbose)'{-v,--verbose}'[log more]' \
 	'(- :)'{-h,--help}'[print the help]' \
 	'(- :)'{-V,--version}'[print the version]' \
-	':command:((start\:"start the daemon" stop\:"stop it" restart\:"stop it if it runs, then start it" status\:"say whether it runs" check\:"say what is wrong with the set-up"))'
+	':command:((start\:"start the daemon" stop\:"stop it" restart\:"start it anew, without refusing anybody" reload\:"new settings for one that runs" status\:"say whether it runs" check\:"say what is wrong with the set-up"))'

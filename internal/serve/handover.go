@@ -1,0 +1,183 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"minimail/forward"
+	"minimail/internal/daemon"
+	"minimail/tunnel"
+)
+
+// A handing is whom our clients go to when we stop.
+type handing struct {
+	to    atomic.Pointer[daemon.Heir]
+	doors []door
+}
+
+// heir is forward's Heir. Without one the clients of the service manager's
+// sockets are left to whom that starts next.
+func (h *handing) heir(at net.Addr) (pass func(net.Conn), ok bool) {
+	to := h.to.Load()
+	switch {
+	case to == nil:
+		return nil, h.passed(at)
+	case !to.Serves(at):
+		return nil, false
+	}
+	return func(client net.Conn) { _ = to.Pass(at, client) }, true
+}
+
+func (h *handing) passed(at net.Addr) bool {
+	for _, d := range h.doors {
+		for _, l := range d.listeners {
+			if d.passed && l.Addr() == at {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// handOver reports whether the heir has everything now.
+func (l *life) handOver(heir *daemon.Heir, h *handing) bool {
+	l.tell.Replaced(heir.PID)
+	if err := heir.Accept(); err != nil {
+		l.log.Warn().Err(err).Int("pid", heir.PID).Msg("nobody has taken over: going on")
+		l.tell.Replaced(os.Getpid())
+		return false
+	}
+	l.log.Info().Int("pid", heir.PID).Msg("another minimail has taken over; clients at work may finish")
+	h.to.Store(heir)
+	l.pid.Forget()
+	l.pid = nil
+	l.control.Close()
+	go heir.Hears(func() { _ = syscall.Kill(os.Getpid(), syscall.SIGTERM) }) // ends with the heir
+	return true
+}
+
+// answer answers at the control socket, until that is closed.
+func (l *life) answer(t *tunnel.Tunnel, f *forward.Forwarder, free <-chan struct{}) <-chan *daemon.Heir {
+	heirs := make(chan *daemon.Heir)
+	if l.control == nil {
+		return heirs
+	}
+	since := time.Now()
+	go daemon.Control{
+		Log:   l.log,
+		Heirs: heirs,
+		Report: func() daemon.Report {
+			r := daemon.Report{
+				PID: os.Getpid(), Since: since, User: daemon.UserName(), Host: l.s.Host,
+				Listening: addresses(l.doors), Tunnel: daemon.NewTunnelReport(t.Status()), Clients: f.Stats(),
+				Handover: true, Foreground: l.s.Foreground, Manager: l.tell.Manager(), Given: l.given,
+			}
+			if !l.s.Foreground {
+				r.Log = l.s.LogFile
+			}
+			select {
+			case <-free:
+			default:
+				r.Before = l.before.PID
+			}
+			return r
+		},
+		Legacy: func() daemon.Legacy {
+			all := daemon.Legacy{PidFile: l.pid, Control: l.control, Doors: legacy(l.doors), Env: l.tell.Env()}
+			if l.s.Foreground {
+				all.Log = os.Stderr
+			}
+			return all
+		},
+	}.Answer(l.control)
+	return heirs
+}
+
+// waitFor waits until the minimail before us has given the near ends up.
+func (l *life) waitFor(ctx context.Context, free <-chan struct{}) error {
+	select {
+	case <-free:
+		return nil
+	default:
+	}
+	select {
+	case <-free:
+		return nil
+	case <-ctx.Done():
+		if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
+			return cause
+		}
+		return fmt.Errorf("the minimail before this one, pid %d, still has the tunnel to %s, and clients at work there", l.before.PID, l.s.Host)
+	}
+}
+
+// passedOn are listeners, by address, for the clients that the minimail before
+// us passes on. free is closed when that one's ssh has ended.
+func (l *life) passedOn(h *handing) (at map[string]*passing, free <-chan struct{}) {
+	gone := make(chan struct{})
+	if l.before == nil {
+		close(gone)
+		return nil, gone
+	}
+	at = map[string]*passing{}
+	for _, d := range l.doors {
+		for _, listener := range d.listeners {
+			at[listener.Addr().String()] = &passing{at: listener.Addr(), h: h, clients: make(chan net.Conn), closed: make(chan struct{})}
+		}
+	}
+	go func() { // ends with the one before us, which attend waits for
+		defer close(gone)
+		l.before.Clients(func(to string, client net.Conn) {
+			if p := at[to]; p != nil {
+				go p.hand(client) // ends when it is accepted, or p is closed
+			} else {
+				client.Close()
+			}
+		})
+	}()
+	return at, gone
+}
+
+// A passing is a listener for clients that somebody else has accepted.
+type passing struct {
+	at      net.Addr
+	h       *handing
+	clients chan net.Conn
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func (p *passing) hand(client net.Conn) {
+	select {
+	case p.clients <- client:
+	case <-p.closed:
+		if pass, _ := p.h.heir(p.at); pass != nil {
+			pass(client)
+		} else {
+			client.Close()
+		}
+	}
+}
+
+func (p *passing) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.clients:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *passing) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *passing) Addr() net.Addr { return p.at }

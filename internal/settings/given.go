@@ -1,0 +1,93 @@
+package settings
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Given is what a minimail was told in no file: options, as --name=value, and
+// settings of its environment. File names begin with /.
+type Given struct {
+	Options     []string          `json:"options,omitempty"`
+	Environment map[string]string `json:"environment,omitempty"`
+}
+
+// Given is what the command line and the environment have said.
+func (s Settings) Given() Given {
+	g := Given{Environment: map[string]string{}}
+	for _, o := range options() {
+		from, set := s.call.origins[o.name()]
+		switch values := s.call.absolute(o); {
+		case s.call.given[o.name()] && o.means("start"):
+			for _, v := range values {
+				g.Options = append(g.Options, dashed(o.name())+"="+v)
+			}
+		case set && from.line == "":
+			g.Environment[from.setting] = strings.Join(values, "\n")
+		}
+	}
+	return g
+}
+
+// absolute are an option's values, the names of files as seen from anywhere.
+func (c *call) absolute(o option) []string {
+	values := slices.Clone(c.values(o))
+	for i, v := range values {
+		isFile := slices.Contains([]string{"ssh-config", "pid-file", "log-file", "settings"}, o.name()) || o.name() == "ssh" && strings.Contains(v, "/")
+		if isFile && v != "" && !filepath.IsAbs(v) {
+			values[i] = filepath.Join(c.dir, v)
+		}
+	}
+	return values
+}
+
+// Finds are the options that say which minimail is meant, or how to answer, and
+// not how it is to run.
+var finds = []string{"pid-file", "settings", "json", "nagios"}
+
+// Said are the options that the command line has, but for those that say which
+// minimail is meant.
+func (s Settings) Said() []string {
+	var all []string
+	for _, o := range options() {
+		if s.call.given[o.name()] && !slices.Contains(finds, o.name()) {
+			all = append(all, dashed(o.name()))
+		}
+	}
+	return all
+}
+
+// Has reports whether anybody has set the option, anywhere.
+func (s Settings) Has(name string) bool {
+	_, set := s.call.origins[name]
+	return set || s.call.given[name]
+}
+
+// Like reads the settings again, as those of one that was given g. What is
+// said now comes first; but the user is that of the sudo of then. The environment
+// is changed accordingly, for whoever is started.
+func (s Settings) Like(g Given) (Settings, error) {
+	for _, name := range names() {
+		now, v := s.call.environment[name], g.Environment[name]
+		if v == "" || now != "" && name != "SUDO_USER" {
+			v = now
+		}
+		os.Setenv(name, v)
+	}
+	now := slices.Clone(s.call.options)
+	for _, o := range g.Options {
+		name, _, _ := strings.Cut(strings.TrimPrefix(o, "--"), "=")
+		if !s.call.given[name] {
+			now = append(now, o)
+		}
+	}
+	return Parse(append(now, s.Word), s.call.words)
+}
+
+// Args is the command line again, without the program's name.
+func (s Settings) Args() []string { return append(slices.Clone(s.call.options), s.Word) }
+
+// Replaces reports whether the word is about a minimail that runs.
+func (s Settings) Replaces() bool { return s.Word == "restart" || s.Word == "reload" }

@@ -1,0 +1,149 @@
+package system
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"minimail/internal/testbed"
+)
+
+// again runs a word with m's options, and returns what it says.
+func again(t *testing.T, m *testbed.Minimail, word string, more ...string) (string, error) {
+	t.Helper()
+	args := append([]string{word}, m.Cmd.Args[2:]...) // without -X
+	out, err := exec.Command(testbed.Program, append(args, more...)...).CombinedOutput()
+	return string(out), err
+}
+
+// pidOf is the pid in m's pid file.
+func pidOf(t *testing.T, m *testbed.Minimail) int {
+	t.Helper()
+	pid, err := strconv.Atoi(strings.TrimSpace(testbed.Read(t, m.Pid)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// atWork is a client that has been greeted and is in the middle of its session.
+func atWork(t *testing.T, m *testbed.Minimail) (finish func()) {
+	t.Helper()
+	c := m.Dial(t)
+	r := bufio.NewReader(c)
+	testbed.ReadLine(t, r)
+	return func() {
+		t.Helper()
+		fmt.Fprint(c, "NOOP\r\n")
+		if got := testbed.ReadLine(t, r); got != "250 ok" {
+			t.Errorf("a client at work got %q", got)
+		}
+		c.Close()
+	}
+}
+
+// A queue are clients that come one after the other, whoever serves them.
+type queue struct {
+	stop    chan struct{}
+	clients sync.WaitGroup
+	mu      sync.Mutex
+	came    int
+	wrong   []string
+}
+
+// comes has a client come every 10 ms.
+func comes(m *testbed.Minimail) *queue {
+	c := &queue{stop: make(chan struct{})}
+	c.clients.Go(func() {
+		for tick := time.NewTicker(10 * time.Millisecond); ; {
+			select {
+			case <-c.stop:
+				tick.Stop()
+				return
+			case <-tick.C:
+				c.clients.Go(func() { c.visit(m) })
+			}
+		}
+	})
+	return c
+}
+
+func (c *queue) visit(m *testbed.Minimail) {
+	got, err := greeting(m)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.came++
+	if err != nil || !strings.HasPrefix(got, "220 ") {
+		c.wrong = append(c.wrong, fmt.Sprintf("%q, %v", got, err))
+	}
+}
+
+func greeting(m *testbed.Minimail) (string, error) {
+	conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", m.Port))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(3 * testbed.Patience))
+	b := make([]byte, 512)
+	n, err := conn.Read(b)
+	return string(b[:n]), err
+}
+
+// leaves checks that all were served.
+func (c *queue) leaves(t *testing.T) {
+	t.Helper()
+	close(c.stop)
+	c.clients.Wait()
+	if len(c.wrong) > 0 {
+		t.Errorf("%d of %d clients were not served, first: %s", len(c.wrong), c.came, c.wrong[0])
+	}
+	t.Logf("%d clients", c.came)
+}
+
+// TestRestartsRefuseNobody also has clients at work finish, of the first minimail.
+func TestRestartsRefuseNobody(t *testing.T) {
+	for _, word := range []string{"restart", "reload"} {
+		t.Run(word, func(t *testing.T) {
+			h := testbed.NewHost(t)
+			m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s", "--drain", "60s")
+			log := filepath.Join(testbed.PublicDir(t), "log")
+			daemonize(t, m, log)
+			var finish []func()
+			for range 3 {
+				finish = append(finish, atWork(t, m))
+			}
+			first := pidOf(t, m)
+			queue := comes(m)
+			seen := map[int]bool{first: true}
+			for range 20 {
+				if out, err := again(t, m, word, "-l", log); err != nil {
+					t.Fatalf("%v\n%s\n%s", err, out, testbed.Read(t, log))
+				}
+				seen[pidOf(t, m)] = true
+			}
+			for _, f := range finish {
+				f()
+			}
+			queue.leaves(t)
+			if len(seen) != 21 {
+				t.Errorf("%d processes, want 21", len(seen))
+			}
+			testbed.Eventually(t, "those before have ended", func() bool { return len(minimails(m)) == 1 })
+			m.Greets(t)
+			if t.Failed() {
+				t.Log(testbed.Read(t, log))
+			}
+		})
+	}
+}
+
+// minimails are the pids of all that were started for m.
+func minimails(m *testbed.Minimail) []int { return testbed.CommandsWith("\x00" + m.Pid + "\x00") }
