@@ -138,9 +138,7 @@ func TestACapabilityToBindIsGivenUpByAllThreads(t *testing.T) {
 			t.Fatal(err)
 		}
 		places := testbed.PublicDir(t)
-		if err := os.Chmod(places, 0o777); err != nil {
-			t.Fatal(err)
-		}
+		testbed.GiveTo(t, places, testbed.RunAs)
 		m := exec.Command("setpriv", "--reuid="+testbed.RunAs, "--regid="+strconv.Itoa(testbed.UidOf(t, testbed.RunAs)), "--groups="+strconv.Itoa(testbed.UidOf(t, testbed.RunAs)),
 			"--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service", bin, "-X", "--host", "far",
 			"--forward", "25:1025:localhost:25", "--settings", os.DevNull, "--pid-file", filepath.Join(places, "pid"))
