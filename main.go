@@ -10,7 +10,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"regexp"
@@ -83,7 +82,7 @@ func complain(args []string, s settings.Settings, err error) {
 	case slices.ContainsFunc(args, forNagios.MatchString):
 		fmt.Println("MINIMAIL UNKNOWN -", fail.Printable(err.Error()))
 	case slices.ContainsFunc(args, inJSON.MatchString) && (s.Word == "check" || s.Word == "status"):
-		_ = json.NewEncoder(os.Stdout).Encode(map[string]string{"status": "unknown", "error": err.Error(), "hint": fail.HintOf(err)})
+		_ = fail.JSON(os.Stdout, map[string]string{"status": "unknown", "error": err.Error(), "hint": fail.HintOf(err)}, "")
 	default:
 		fail.Print(os.Stderr, err)
 	}

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -127,15 +126,12 @@ func (r form) asJSON(c *checkup) error {
 	for _, p := range c.points {
 		all = append(all, entry{p.name, words[p.verdict], p.text, p.fixes})
 	}
-	e := json.NewEncoder(r.w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(struct {
+	return fail.JSON(r.w, struct {
 		Status  string  `json:"status"`
 		Exit    int     `json:"exit"`
 		Host    string  `json:"host"`
 		User    string  `json:"user"`
 		Seconds float64 `json:"seconds,omitempty"` // from launch to greeting
 		Points  []entry `json:"points"`
-	}{words[c.worst()], int(c.worst()), c.Host, daemon.UserName(), c.login.took.Round(time.Millisecond).Seconds(), all})
+	}{words[c.worst()], int(c.worst()), c.Host, daemon.UserName(), c.login.took.Round(time.Millisecond).Seconds(), all}, "  ")
 }

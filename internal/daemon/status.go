@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -69,11 +68,7 @@ func statusJSON(path string, pid int, running bool) error {
 			answer.Report = &r
 		}
 	}
-	b, err := json.Marshal(answer)
-	if err == nil {
-		_, err = os.Stdout.Write(append(fail.PrintableJSON(b), '\n'))
-	}
-	return err
+	return fail.JSON(os.Stdout, answer, "")
 }
 
 // how prints what a running minimail says of itself.

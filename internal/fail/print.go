@@ -1,6 +1,8 @@
 package fail
 
 import (
+	"bytes"
+	"encoding/json"
 	"io"
 	"os"
 	"strconv"
@@ -78,6 +80,19 @@ func jsonCharacter(text []byte) (size int, clean bool) {
 		return size, err == nil && isShown(rune(c))
 	}
 	return 2, false // a newline, say
+}
+
+// JSON writes v encoded and clean; an indent puts each of its values on a line.
+func JSON(w io.Writer, v any, indent string) error {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(PrintableJSON(text.Bytes()))
+	return err
 }
 
 // A JSONCleaner passes encoded lines on, one in each Write, and cleans them.

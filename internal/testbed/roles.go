@@ -104,3 +104,28 @@ func Found(re, s string) []string {
 	slices.Sort(all)
 	return slices.Compact(all)
 }
+
+// PlayedBy has another user play a role until the test ends. It returns when the
+// role has printed its first line.
+func PlayedBy(t testing.TB, name, role string, args ...string) {
+	t.Helper()
+	NeedRoot(t)
+	uid := uint32(UidOf(t, name))
+	cmd := exec.Command(FakeProgram(t, role), args...)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		t.Fatalf("%s: %q, %v", role, line, err)
+	}
+}
