@@ -78,6 +78,7 @@ func Run(s settings.Settings) error {
 	c.checkSettings()
 	if err == nil {
 		c.lookAround()
+		c.checkFiles(who)
 		err = c.become(who)
 	}
 	if err != nil {

@@ -3,11 +3,8 @@ package daemon
 import (
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minimail/internal/fail"
-	"minimail/internal/settings"
 )
 
 // A PidFile is held, by a lock, as long as its process lives: the kernel lets
@@ -44,14 +40,9 @@ func lockFile(pidFile string) string { return strings.TrimSuffix(pidFile, ".pid"
 // Lock takes the pid file for the user to become (nil: for ourselves), and
 // writes our pid into it. It takes a tenth of a second at most.
 func Lock(path string, who *user.User) (*PidFile, error) {
-	place, err := FindFor(path, who)
-	if err == nil {
-		if err = isPidFile(place.real, place.uid); errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-	}
+	place, err := PidFilePlace(path, who)
 	if err != nil {
-		return nil, Unsafe("cannot open the pid file", path, "--pid-file", err)
+		return nil, err
 	}
 	// Whoever only looks whether we run (Held, below) holds the lock for some
 	// microseconds, and whoever ends removes the file: look more than once.
@@ -66,7 +57,7 @@ func Lock(path string, who *user.User) (*PidFile, error) {
 		}
 		var running ErrRunning
 		if err != nil && !errors.As(err, &running) {
-			return nil, Unsafe("cannot open the pid file", path, "--pid-file", err)
+			return nil, about("cannot open the pid file", path, "--pid-file", err)
 		}
 		switch {
 		case running.pid != 0:
@@ -125,7 +116,7 @@ func (p *PidFile) write(place Place) (err error) {
 	defer func() {
 		if err != nil {
 			p.lock.Close()
-			err = Unsafe("cannot write the pid file", p.path, "--pid-file", err)
+			err = about("cannot write the pid file", p.path, "--pid-file", err)
 		}
 	}()
 	fresh := place.real + ".new"
@@ -207,10 +198,12 @@ func (p *PidFile) Release() {
 		removeSocket(controlSocket(place.real))
 		_ = os.Remove(place.real)
 	}
-	_ = p.pid.Truncate(0)
-	p.pid.Close()
 	p.path = place.real
 	p.unlock()
+	// Not before: whoever waits for our end takes an empty one for it, and wants
+	// the lock. A successor has a file of its own.
+	_ = p.pid.Truncate(0)
+	p.pid.Close()
 }
 
 // unlock removes the lock, if we may.
@@ -238,103 +231,4 @@ func removeStale(path string) {
 		_ = os.Remove(place.real)
 	}
 	p.unlock()
-}
-
-// Held looks at a pid file: whether it is there, the pid in it (0 if it has
-// none), and whether the minimail that wrote it lives. It does so if it is there,
-// is run by root or by the owner of the file, and holds the lock, as far as we
-// may look at that.
-func Held(path string) (exists bool, pid int, running bool, err error) {
-	pid, owner, err := readPid(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, 0, false, nil
-	}
-	if err != nil {
-		return true, 0, false, fail.Read("cannot read the pid file", path, "--pid-file", err)
-	}
-	if pid == 0 || !isMinimail(pid, owner) {
-		return true, pid, false, nil
-	}
-	place, err := Find(path, owner)
-	if err != nil {
-		return true, pid, false, Unsafe("cannot trust the pid file", path, "--pid-file", err)
-	}
-	return true, pid, isLocked(place.real), nil
-}
-
-// readPid returns the pid in a file and whose file it is.
-func readPid(path string) (pid, owner int, err error) {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return 0, 0, err
-	}
-	if !fi.Mode().IsRegular() { // to open it could take for ever
-		return 0, 0, errors.New("it is no regular file")
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer f.Close()
-	if fi, err = f.Stat(); err != nil {
-		return 0, 0, err
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxPidFile+1))
-	return parsePid(string(text)), ownerOf(fi), err
-}
-
-// parsePid is the pid in a file's first line, or 0 if that is empty or garbled. It
-// is never init's.
-func parsePid(text string) int {
-	line, _, _ := strings.Cut(text, "\n")
-	pid, err := strconv.ParseUint(strings.TrimSpace(line), 10, 31)
-	if err != nil || pid < 2 || len(text) > maxPidFile {
-		return 0
-	}
-	return int(pid)
-}
-
-// isLocked reports whether somebody holds a pid file's lock; who may not open it
-// has to take that for granted. A minimail of before there was such a file holds
-// the pid file itself.
-func isLocked(pidFile string) bool {
-	f, err := open(lockFile(pidFile), unix.O_RDONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		f, err = open(pidFile, unix.O_RDONLY, 0)
-	}
-	if err != nil {
-		return errors.Is(err, fs.ErrPermission)
-	}
-	defer f.Close()
-	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
-}
-
-// FindPidFile is the pid file to look at: our own, or, if the user has not
-// named one and nobody holds it, root's or that of the service manager's
-// minimail, if somebody holds that.
-func FindPidFile(s settings.Settings) string {
-	if s.PidFileNamed {
-		return s.PidFile
-	}
-	ours := ownPidFile(s)
-	for _, path := range []string{ours, filepath.Join(settings.RunDir(), "minimail.pid"), servicePidFile()} {
-		if _, _, running, err := Held(path); err == nil && running {
-			return path
-		}
-	}
-	return ours
-}
-
-// ownPidFile is the pid file of a minimail of ours. It may have been started
-// where the environment was another one: by cron, without XDG_RUNTIME_DIR.
-func ownPidFile(s settings.Settings) string {
-	if s.PidFileNamed {
-		return s.PidFile
-	}
-	for _, path := range s.PidFiles() {
-		if _, _, running, err := Held(path); err == nil && running {
-			return path
-		}
-	}
-	return s.PidFile
 }

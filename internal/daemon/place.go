@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,17 +24,18 @@ import (
 // another one between root's look and root's deed.
 type Place struct {
 	Users bool   // the user can change what is on the way: to be used when root is given up
+	path  string // as it was named
 	real  string // without links
 	uid   int
 }
 
-// An exposed is about a directory, a link or a file that is not only ours.
+// An exposed is about a directory, a link or a file that is not only ours; mend
+// is a command, or "".
 type exposed struct{ why, mend string }
 
 func (e exposed) Error() string { return e.why }
 
-// Find looks at the way to path for the user uid. An error names what is wrong
-// with it, for Unsafe to put into a sentence.
+// Find looks at the way to path for the user uid.
 func Find(path string, uid int) (Place, error) {
 	w := walk{uid: uid, at: "/", ahead: strings.Split(path, "/")}
 	err := w.enter("/")
@@ -43,9 +43,9 @@ func Find(path string, uid int) (Place, error) {
 		err = w.step()
 	}
 	if os.Geteuid() == 0 && errors.Is(err, fs.ErrPermission) {
-		return Place{true, path, uid}, nil // a home where not even root may look: NFS, FUSE
+		return Place{true, path, path, uid}, nil // a home where not even root may look: NFS, FUSE
 	}
-	return Place{w.users, w.at, uid}, err
+	return Place{w.users, path, w.at, uid}, err
 }
 
 // FindFor is Find for the user to become; nil: whoever we are.
@@ -57,6 +57,36 @@ func FindFor(path string, who *user.User) (Place, error) {
 	return Find(path, uid)
 }
 
+// PidFilePlace is where the pid file can be, or says why it cannot be there.
+func PidFilePlace(path string, who *user.User) (Place, error) {
+	p, err := FindFor(path, who)
+	if err == nil {
+		err = unlessMissing(isPidFile(p.real, p.uid))
+	}
+	return p, about("cannot open the pid file", path, "--pid-file", err)
+}
+
+// LogPlace is where the log can be, or says why it cannot be there.
+func LogPlace(path string, who *user.User) (Place, error) {
+	p, err := FindFor(path, who)
+	if err == nil {
+		var fi fs.FileInfo
+		if fi, err = os.Lstat(p.real); err == nil {
+			err = p.takes(fi)
+		}
+		err = unlessMissing(err)
+	}
+	return p, about("cannot open the log", path, "--log-file", err)
+}
+
+// unlessMissing forgives a file that it is not there yet.
+func unlessMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 func uidOf(who *user.User) (int, error) {
 	if who == nil {
 		return os.Getuid(), nil
@@ -64,144 +94,32 @@ func uidOf(who *user.User) (int, error) {
 	return strconv.Atoi(who.Uid)
 }
 
-// Unsafe is what to say if a file that option names has no safe place, or if it
-// cannot be opened there.
-func Unsafe(doing, path, option string, err error) error {
+// about is what to say about a file that option names, and that has no safe place
+// or cannot be opened there.
+func about(doing, path, option string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if e := (exposed{}); errors.As(err, &e) {
-		return fail.Hint(fmt.Errorf("%s %s: %w", doing, path, err), "%s # or %s another FILE", e.mend, option)
+		err = fmt.Errorf("%s %s: %w", doing, path, err)
+		if e.mend == "" {
+			return fail.Hint(err, "%s a FILE where only root and minimail's user may write", option)
+		}
+		return fail.Hint(err, "%s # or %s another FILE", e.mend, option)
 	}
 	return fail.Place(doing, path, option, err)
 }
-
-// A walk goes from / to a file.
-type walk struct {
-	uid    int
-	at     string   // has no links
-	ahead  []string // names still to be looked up from there
-	users  bool     // the user can change something behind us
-	sticky bool     // others can make entries in at; each is as good as its owner
-	public bool     // everybody can
-	links  int
-}
-
-// maxLinks is Linux' own limit, path_resolution(7).
-const maxLinks = 40
-
-// step takes the next name. A last one need not be there.
-func (w *walk) step() error {
-	name := w.ahead[0]
-	w.ahead = w.ahead[1:]
-	switch name {
-	case "", ".":
-		return nil
-	case "..":
-		return w.enter(filepath.Dir(w.at))
-	}
-	next := filepath.Join(w.at, name)
-	fi, err := os.Lstat(next)
-	switch {
-	case err != nil && (len(w.ahead) > 0 || !errors.Is(err, fs.ErrNotExist)):
-		return err
-	case err == nil && fi.Mode()&fs.ModeSymlink != 0:
-		return w.follow(next, fi)
-	case len(w.ahead) == 0:
-		w.at, w.users = next, w.users || w.public
-		return nil
-	}
-	return w.enter(next)
-}
-
-// follow goes on where a link leads.
-func (w *walk) follow(link string, fi fs.FileInfo) error {
-	if w.links++; w.links > maxLinks {
-		return syscall.ELOOP
-	}
-	if w.sticky { // elsewhere the directory's owner has made it, or could have
-		if err := w.belongs(link, ownerOf(fi)); err != nil {
-			return err
-		}
-	}
-	to, err := os.Readlink(link)
-	if err != nil {
-		return err
-	}
-	w.ahead = slices.Concat(strings.Split(to, "/"), w.ahead)
-	if filepath.IsAbs(to) {
-		return w.enter("/")
-	}
-	return nil
-}
-
-// enter goes into a directory that nobody else can change.
-func (w *walk) enter(dir string) error {
-	fi, err := os.Lstat(dir)
-	if err != nil {
-		return err
-	}
-	if !fi.IsDir() {
-		return syscall.ENOTDIR
-	}
-	if err := w.belongs(dir, ownerOf(fi)); err != nil {
-		return err
-	}
-	others := fi.Mode().Perm() & 0o022
-	sticky, system := fi.Mode()&fs.ModeSticky != 0, systemPlace(dir, fi)
-	w.at, w.sticky, w.public = dir, others != 0 && (sticky || system), others&0o002 != 0
-	switch {
-	case others == 0, sticky, system:
-		return nil
-	case others == 0o020 && w.isPrivate(dir, fi):
-		return nil
-	}
-	return exposed{"others can change " + dir, fail.Quote("chmod", "go-w", dir)}
-}
-
-// belongs is an error if something is neither root's nor the user's.
-func (w *walk) belongs(path string, owner int) error {
-	switch {
-	case owner == w.uid && owner != 0:
-		w.users = true
-	case owner != 0 && owner != rootsOwner():
-		return exposed{fmt.Sprintf("%s belongs to %s", path, privdrop.Name(owner)), fail.Quote("sudo", "chown", privdrop.Name(w.uid), path)}
-	}
-	return nil
-}
-
-// systemPlace reports whether a directory is the system's, and a group of the
-// system's has been let into it: syslog into Ubuntu's /var/log, daemon into
-// macOS' /var/run. What they make there is looked at as in /tmp.
-func systemPlace(dir string, fi fs.FileInfo) bool {
-	return fi.Mode().Perm()&0o002 == 0 && slices.Contains([]string{"/run", "/var/run", "/var/log", "/private/var/run", "/private/var/log"}, dir)
-}
-
-// isPrivate reports whether a directory of the user's can be changed only by his
-// private group, which has his name and no other members (Debian's sshd takes
-// that for safe as well; Ubuntu's umask is 002).
-func (w *walk) isPrivate(dir string, fi fs.FileInfo) bool {
-	if ownerOf(fi) != w.uid || hasACL(dir) {
-		return false
-	}
-	g, err := user.LookupGroupId(strconv.Itoa(int(fi.Sys().(*syscall.Stat_t).Gid)))
-	return err == nil && g.Name == privdrop.Name(w.uid)
-}
-
-// rootsOwner is whom / belongs to: in a user namespace that has no root, that is
-// what root is called there.
-func rootsOwner() int {
-	fi, err := os.Lstat("/")
-	if err != nil {
-		return 0
-	}
-	return ownerOf(fi)
-}
-
-func ownerOf(fi fs.FileInfo) int { return int(fi.Sys().(*syscall.Stat_t).Uid) }
 
 // Append opens the file for writing at its end. A file that is not there is made
 // and, by root, given to the user. One that is there has to be a regular file of
 // the user's without another name, or a device in a directory of root's. It
 // never waits, and follows no link.
 func (p Place) Append(mode uint32) (*os.File, error) {
+	f, err := p.append(mode)
+	return f, about("cannot open the log", p.path, "--log-file", err)
+}
+
+func (p Place) append(mode uint32) (*os.File, error) {
 	fi, err := os.Lstat(p.real)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p.create(mode)

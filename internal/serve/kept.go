@@ -26,17 +26,17 @@ type kept struct {
 // newKept looks at all places before anything is done.
 func newKept(s settings.Settings, who *user.User) (*kept, error) {
 	k := &kept{Settings: s, who: who}
-	pid, err := daemon.FindFor(s.PidFile, who)
+	pid, err := daemon.PidFilePlace(s.PidFile, who)
 	if err != nil {
-		return nil, daemon.Unsafe("cannot open the pid file", s.PidFile, "--pid-file", err)
+		return nil, err
 	}
 	k.usersPid = pid.Users && who != nil
 	if s.Foreground { // its log is stderr
 		return k, nil
 	}
-	log, err := daemon.FindFor(s.LogFile, who)
+	log, err := daemon.LogPlace(s.LogFile, who)
 	if err != nil {
-		return nil, daemon.Unsafe("cannot open the log", s.LogFile, "--log-file", err)
+		return nil, err
 	}
 	k.usersLog = log.Users && who != nil
 	return k, nil

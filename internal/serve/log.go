@@ -34,13 +34,13 @@ func newLogger(s settings.Settings, w *os.File) zerolog.Logger {
 // openLog makes the log our stdout and stderr, so that not even a panic is
 // silent. Called by root, it makes the file one of who's.
 func openLog(path string, who *user.User) error {
-	place, err := daemon.FindFor(path, who)
+	place, err := daemon.LogPlace(path, who)
 	if err != nil {
-		return daemon.Unsafe("cannot open the log", path, "--log-file", err)
+		return err
 	}
 	f, err := place.Append(0o640)
 	if err != nil {
-		return daemon.Unsafe("cannot open the log", path, "--log-file", err)
+		return err
 	}
 	defer f.Close()
 	return logTo(f)

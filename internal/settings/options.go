@@ -81,7 +81,7 @@ func options() []option {
 
 		text(where, "user", "MINIMAIL_USER SUDO_USER", "", "NAME|whom to become once the ports are bound", toRun, "u"),
 		text(where, "pid-file", "MINIMAIL_PID_FILE", "", "FILE|root: /run/minimail.pid", toAll, "p"),
-		text(where, "log-file", "MINIMAIL_LOG_FILE", "", "FILE|root: /var/log/minimail.log", toLog, "l"),
+		text(where, "log-file", "MINIMAIL_LOG_FILE", "", "FILE|root: /var/log/minimail.log", toRun, "l"),
 		text(where, "log-format", "MINIMAIL_LOG_FORMAT", "text", "FMT|text or json", toLog),
 		text(where, "settings", "MINIMAIL_SETTINGS", defaultFile, "FILE|file of NAME=value lines", toAll),
 		flag(where, "foreground", "", "stay in the foreground, log to stderr", toStart, "X"),

@@ -41,6 +41,12 @@ func (s *Settings) defaultPlaces() error {
 	return nil
 }
 
+// DefaultLog is where a daemon logs to if nobody has said; "": nowhere.
+func DefaultLog() string {
+	_, log, _ := places()
+	return log
+}
+
 // PidFiles are the default pid files, our own first, then where a minimail of
 // ours has its own that was started in another environment: by cron, say, which
 // knows no XDG_RUNTIME_DIR.
