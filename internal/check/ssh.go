@@ -25,7 +25,7 @@ func (c *checkup) checkSSH(ctx context.Context) {
 		c.add("ssh", broken, fmt.Sprintf("cannot run ssh: %v", err), install)
 		return
 	}
-	c.version, err = openssh.AskVersion(path)
+	c.version, err = openssh.AskVersion(ctx, path)
 	c.program = path
 	switch {
 	case err != nil && c.version == openssh.Version{}:

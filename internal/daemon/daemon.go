@@ -105,8 +105,8 @@ func startDaemon(s settings.Settings, replaces bool) error {
 	slow.Stop()
 	if err == nil {
 		fmt.Println(fail.Printable(sentence))
-	} else if _, pid, _, _ := Held(s.PidFile); pid == child.Pid && !replaces {
-		removeStale(s.PidFile) // it had no time to do so itself
+	} else if _, pid, running, _ := Held(s.PidFile); !running && (pid == child.Pid || pid == 0) && !replaces {
+		removeStale(s.PidFile) // it had no time to do so itself, or was not root any more
 	}
 	return err
 }

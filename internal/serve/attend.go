@@ -28,7 +28,7 @@ func (l *life) attend() error {
 	// There is little garbage, and a daemon's memory counts more than the
 	// microseconds that collecting it takes: 1,000 clients take a fifth less.
 	debug.SetGCPercent(25)
-	t := tunnel.New(l.tunnelConfig()) // before signals are held: it asks ssh something
+	t := tunnel.New(l.tunnelConfig())
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	life, end := context.WithCancel(context.Background())
@@ -149,11 +149,7 @@ func (l *life) open(ctx context.Context, t *tunnel.Tunnel, f *forward.Forwarder,
 
 func (l *life) tunnelConfig() tunnel.Config {
 	s, log, tell := l.s, l.log, l.tell
-	version, err := openssh.AskVersion(s.SSH)
-	if err != nil {
-		log.Warn().Err(err).Msg("cannot run ssh; trying again when a client comes")
-	}
-	argv := openssh.Command{Program: s.SSH, ConfigFile: s.SSHConfig, Options: s.SSHOptions, Host: s.Host, Forwards: forward.Lines(s.Forwards)}.Argv(version)
+	argv := command(s).Argv(l.version)
 	return tunnel.Config{
 		Argv:     argv,
 		Env:      append(openssh.Env(), peer.Mark()),

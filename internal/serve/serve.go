@@ -11,6 +11,7 @@ import (
 	"minimail/internal/daemon"
 	"minimail/internal/settings"
 	"minimail/privdrop"
+	"minimail/tunnel/openssh"
 )
 
 // A life is what a minimail has, from when it is ready.
@@ -21,6 +22,8 @@ type life struct {
 	log   zerolog.Logger
 	tell  *daemon.Teller
 	doors []door
+	// version is ssh's.
+	version openssh.Version
 }
 
 // Run is the daemon's life, or the foreground's: take the pid file, bind,
@@ -65,6 +68,9 @@ func Run(s settings.Settings, tell *daemon.Teller) error {
 		}
 	} else { // systemd's, for ports below 1024
 		dropErr = privdrop.Capabilities()
+	}
+	if l.version, err = prove(s); err != nil {
+		return err
 	}
 	l.log = newLogger(s, os.Stderr)
 	tellOfDrop(l.log, who, dropErr)

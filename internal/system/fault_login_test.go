@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -133,27 +134,45 @@ func TestFault07BannerNeverComes(t *testing.T) {
 	failed(t, m, "timed out", func() { h.Configure(t) })
 }
 
+// refusesToStart runs a prepared minimail, which must end with a usage error that
+// has the words.
+func refusesToStart(t *testing.T, m *testbed.Minimail, words string) {
+	t.Helper()
+	out, err := m.Cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if !asExit(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), words) {
+		t.Errorf("%v, want exit status 2 and %q:\n%s", err, words, out)
+	}
+}
+
 func TestFault08SSHIsNotInstalled(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
+	far := testbed.MailServer(t, nil)
 	ssh := filepath.Join(testbed.PublicDir(t), "ssh")
-	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "3s", "--ssh", ssh)
-	m.Log.Wait(t, "cannot run ssh")
-	failed(t, m, "cannot run "+ssh+".*no such file", func() {
+	refusesToStart(t, h.Prepare(t, far, "--ssh", ssh), "cannot run ssh: fork/exec "+ssh+": no such file")
+	refusesToStart(t, h.Prepare(t, far, "--ssh", "no-such-ssh"), `cannot run ssh: exec: "no-such-ssh": executable file not found`)
+	link := func() {
 		if err := os.Symlink("/usr/bin/ssh", ssh); err != nil {
 			t.Fatal(err)
 		}
-	})
+	}
+	link()
+	m := h.Minimail(t, far, "--wait", "3s", "--ssh", ssh)
+	if err := os.Remove(ssh); err != nil { // by an upgrade, say
+		t.Fatal(err)
+	}
+	failed(t, m, "cannot run "+ssh+".*no such file", link)
 }
 
 func TestFault09BadSSHOption(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
 	far := testbed.MailServer(t, nil)
-	m := h.Minimail(t, far, "--wait", "1s", "--ssh-option", "NoSuch=thing")
-	m.Refuses(t, "Bad configuration option: nosuch")
-	m.End(t, syscall.SIGTERM)
-	h.Minimail(t, far).Greets(t)
+	refusesToStart(t, h.Prepare(t, far, "--ssh-option", "NoSuch=thing"), "Bad configuration option: nosuch")
+	m := h.Minimail(t, far, "--wait", "1s")
+	h.Configure(t, "NoSuch thing")
+	m.Refuses(t, "Bad configuration option: nosuch|terminating, 1 bad configuration options")
 }
 
 func TestFault33HostileConfig(t *testing.T) {

@@ -147,3 +147,58 @@ func TestRestartsRefuseNobody(t *testing.T) {
 
 // minimails are the pids of all that were started for m.
 func minimails(m *testbed.Minimail) []int { return testbed.CommandsWith("\x00" + m.Pid + "\x00") }
+
+// TestARestartThatFailsChangesNothing: the same process goes on, and its clients
+// notice nothing.
+func TestARestartThatFailsChangesNothing(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s", "--drain", "60s")
+	log := filepath.Join(testbed.PublicDir(t), "log")
+	daemonize(t, m, log)
+	finish := atWork(t, m)
+	pid, came := pidOf(t, m), comes(m)
+	taken := testbed.ServerOf(t, "tcp4", testbed.Intruder)
+	_, port, err := net.SplitHostPort(taken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := filepath.Join(t.TempDir(), "settings")
+	testbed.Write(t, wrong, "MINIMAIL_IDLE=soon\n")
+	for name, c := range map[string]struct {
+		options []string
+		says    string
+	}{
+		"a user that is not there":      {[]string{"--user", "ghost"}, `there is no user "ghost"`},
+		"root":                          {[]string{"--user", "root"}, "is root"},
+		"a log in no directory":         {[]string{"-l", "/nowhere/log"}, "cannot open the log /nowhere/log"},
+		"a port that somebody has":      {[]string{"--forward", port + ":1026:localhost:25"}, "address already in use"},
+		"a port of no address here":     {[]string{"--forward", "192.0.2.1:25:1026:localhost:25"}, "cannot assign"},
+		"a setting that is none":        {[]string{"--idle", "soon"}, `--idle "soon"`},
+		"a setting in the file":         {[]string{"--settings", wrong, "--idle", "soon"}, "expected a time"},
+		"no host":                       {[]string{"--host", ""}, "no host"},
+		"an ssh that is not there":      {[]string{"--ssh", "/nowhere/ssh"}, "/nowhere/ssh"},
+		"an option that ssh does not":   {[]string{"--ssh-option", "Prot=22"}, "Bad configuration option: prot"},
+		"an ssh_config that is not one": {[]string{"--ssh-config", wrong}, "line 1: Bad configuration option: minimail_idle"},
+	} {
+		out, err := again(t, m, "restart", c.options...)
+		if err == nil || !strings.Contains(out, c.says) {
+			t.Errorf("%s: %v, want an error with %q, got:\n%s", name, err, c.says, out)
+		}
+		if now := pidOf(t, m); now != pid {
+			t.Fatalf("%s: pid %d runs, want %d", name, now, pid)
+		}
+	}
+	out, err := exec.Command("setpriv", "--reuid="+testbed.Intruder, "--regid=nogroup", "--clear-groups",
+		testbed.Program, "restart", "--settings", "/dev/null", "--host", "far", "-p", m.Pid).CombinedOutput()
+	var exit *exec.ExitError
+	if !asExit(err, &exit) || exit.ExitCode() != 4 {
+		t.Errorf("somebody else's restart: %v, want exit status 4\n%s", err, out)
+	}
+	finish()
+	came.leaves(t)
+	testbed.Eventually(t, "only it runs", func() bool { return len(minimails(m)) == 1 && pidOf(t, m) == pid })
+	if got := testbed.Read(t, log); strings.Contains(got, "stopp") {
+		t.Errorf("its log:\n%s", got)
+	}
+}

@@ -60,7 +60,7 @@ func TestTheRealSSHUnderstandsOurOptions(t *testing.T) {
 	if err != nil {
 		t.Skip("no ssh here")
 	}
-	version, err := AskVersion(ssh)
+	version, err := AskVersion(t.Context(), ssh)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestSSHSaysItsVersionInManyWays(t *testing.T) {
 		if err := os.WriteFile(ssh, []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		got, err := AskVersion(ssh)
+		got, err := AskVersion(t.Context(), ssh)
 		if err != nil || got != want {
 			t.Errorf("%q is %v (%v), want %v", line, got, err, want)
 		}
@@ -127,11 +127,11 @@ func TestSSHSaysItsVersionInManyWays(t *testing.T) {
 }
 
 func TestAnSSHThatCannotRunIsAnError(t *testing.T) {
-	if _, err := AskVersion(filepath.Join(t.TempDir(), "ssh")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := AskVersion(t.Context(), filepath.Join(t.TempDir(), "ssh")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("one that is missing: %v", err)
 	}
 	t.Setenv("PATH", t.TempDir())
-	if _, err := AskVersion("ssh"); !errors.Is(err, exec.ErrNotFound) {
+	if _, err := AskVersion(t.Context(), "ssh"); !errors.Is(err, exec.ErrNotFound) {
 		t.Errorf("one that is not in PATH: %v", err)
 	}
 }

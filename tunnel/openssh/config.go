@@ -48,11 +48,22 @@ func (c Command) ask(ctx context.Context, args []string) (Config, error) {
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.Exited() && words != "":
-		return nil, errors.New(words[strings.LastIndex(words, "\n")+1:])
+		return nil, errors.New(complaint(words))
 	case err != nil:
 		return nil, err
 	}
 	return ParseConfig(out), nil
+}
+
+// complaint is the last line, or the one before if that only counts them
+// (readconf.c, read_config_file_depth).
+func complaint(words string) string {
+	lines := strings.Split(words, "\n")
+	last := len(lines) - 1
+	if last > 0 && strings.Contains(lines[last], ": terminating, ") {
+		last--
+	}
+	return strings.TrimSpace(lines[last])
 }
 
 // A Config is the answer of ssh -G: values by keyword in lower case.

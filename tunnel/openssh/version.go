@@ -22,8 +22,8 @@ const versionTimeout = 5 * time.Second
 var versionLine = regexp.MustCompile(`OpenSSH\D*_(\d+)\.(\d+)`)
 
 // AskVersion runs `ssh -V`, for a few seconds at most.
-func AskVersion(program string) (Version, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
+func AskVersion(ctx context.Context, program string) (Version, error) {
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "-V")
 	cmd.WaitDelay = time.Second // somebody else may have its output

@@ -1,0 +1,55 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"minimail/forward"
+	"minimail/internal/fail"
+	"minimail/internal/settings"
+	"minimail/tunnel/openssh"
+)
+
+// proveTimeout is how long ssh may think about its settings, at start: it runs
+// what Match exec says. What takes longer is seen when a client comes.
+const proveTimeout = 2 * time.Second
+
+var errStopped = errors.New("stopped by a signal before it was ready")
+
+// prove refuses what does not mend itself: an ssh that is not there, or one that
+// will not run with these settings. A signal ends it, and the ssh that it asks.
+func prove(s settings.Settings) (openssh.Version, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer stop()
+	version, err := openssh.AskVersion(ctx, s.SSH)
+	if ctx.Err() != nil {
+		return version, errStopped
+	}
+	if notFound, notRun := (*exec.Error)(nil), (*fs.PathError)(nil); errors.As(err, &notFound) || errors.As(err, &notRun) {
+		return version, fail.Exit(fail.Hint(fmt.Errorf("cannot run ssh: %w", err), "sudo apt install openssh-client # or --ssh PROGRAM"), fail.Usage)
+	}
+	if version == (openssh.Version{}) || !version.AtLeast(6, 8) { // which has no -G
+		return version, nil
+	}
+	asking, cancel := context.WithTimeout(ctx, proveTimeout)
+	defer cancel()
+	var exit *exec.ExitError
+	_, err = command(s).Ask(asking, version)
+	if ctx.Err() != nil {
+		return version, errStopped
+	}
+	if err == nil || asking.Err() != nil || errors.As(err, &exit) || errors.Is(err, exec.ErrWaitDelay) {
+		return version, nil
+	}
+	return version, fail.Exit(fail.Hint(fmt.Errorf("ssh does not like its settings: %w", err), "minimail check # tries them one by one"), fail.Usage)
+}
+
+func command(s settings.Settings) openssh.Command {
+	return openssh.Command{Program: s.SSH, ConfigFile: s.SSHConfig, Options: s.SSHOptions, Host: s.Host, Forwards: forward.Lines(s.Forwards)}
+}
