@@ -368,3 +368,58 @@ func openTowards(args []string) int {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0
 }
+
+// TestWhoOnlyBoundAPortIsTold, and so is who listens; but not the launch itself.
+func TestWhoOnlyBoundAPortIsTold(t *testing.T) {
+	l := nearEnd(t, "tcp4")
+	at := l.Addr().(*net.TCPAddr)
+	end := fmt.Sprint(at.Port)
+	launch := this()
+	if got := launch.holder(end); got != "" {
+		t.Errorf("the launch is in its own way: %s", got)
+	}
+	l.Close()
+	if got := launch.holder(end); got != "" {
+		t.Errorf("nobody is there: %s", got)
+	}
+	if got := launch.holder("/a/socket"); got != "" {
+		t.Errorf("a Unix socket's: %s", got)
+	}
+	other := play(t, as(t, intruder, fake("binder", end)))
+	who := fmt.Sprintf("binder, pid %d, uid %d (%s)", other.pid(), uidOf(t, intruder), intruder)
+	if os.Getuid() != 0 {
+		who = fmt.Sprintf("uid %d (%s)", uidOf(t, intruder), intruder)
+	}
+	all, err := socketsAt(at.Port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) == 0 {
+		t.Skip("this kernel does not tell of sockets that are only bound")
+	}
+	if got, want := launch.holder(end), fmt.Sprintf("%s is held by %s, and nobody listens there", at, who); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	other.end()
+	other = play(t, fake("server", "tcp", at.String()))
+	if got, want := launch.holder(end), fmt.Sprintf("%s is held by server, pid %d, uid ", at, other.pid()); !strings.HasPrefix(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	listeners, err := ListenersAt([]int{at.Port})
+	if err != nil || len(listeners) != 1 || listeners[0].Deaf || listeners[0].At.String() != at.String() {
+		t.Errorf("%v, %v", listeners, err)
+	}
+}
+
+func init() {
+	roles["binder"] = func(args []string) int {
+		port, _ := strconv.Atoi(args[0])
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		if err == nil {
+			err = unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
+		}
+		fmt.Println(args[0], err)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return 0
+	}
+}

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 func withFakes(f func() int) int {
-	dir, err := copyOfSelf("server", "ssh", "opener", "renamed", "forking")
+	dir, err := copyOfSelf("server", "ssh", "opener", "renamed", "forking", "namesake", "binder")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -103,18 +103,22 @@ func openSockets(pid int, wanted map[string]uint64) map[uint64]bool {
 	return found
 }
 
-// ProcessOf is the process with that pid. Its name, which it may choose, could
-// look like the end of a name and what follows.
+// ProcessOf is the process with that pid.
 func ProcessOf(pid int) Process {
-	p := Process{PID: pid}
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	stat := string(b)
+	return parseStat(pid, string(b))
+}
+
+// parseStat reads proc_pid_stat(5). The name, which a process chooses itself,
+// could look like the end of a name and what follows.
+func parseStat(pid int, stat string) Process {
+	p := Process{PID: pid}
 	begin, end := strings.Index(stat, "("), strings.LastIndex(stat, ") ")
 	if begin < 0 || end < begin {
 		return p
 	}
 	f := strings.Fields(stat[end+2:])
-	if len(f) < 20 { // proc_pid_stat(5), from the third field on
+	if len(f) < 20 { // from the third field on
 		return p
 	}
 	p.Name = printable(stat[begin+1 : end])
