@@ -158,5 +158,9 @@ func (c *checkup) checkSocket(path string) {
 			fail.Quote("sudo", "install", "-d", "-m", "700", "-o", daemon.UserName(), dir))
 		return
 	}
+	if why, mend := daemon.IsShared(path, os.Getuid()); why != "" {
+		c.add("tunnel", doubtful, fmt.Sprintf("%s: they can keep mail from leaving by a socket of their own in place of %s", why, path), mend)
+		return
+	}
 	c.add("tunnel", well, path+" can be made")
 }

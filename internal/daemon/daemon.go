@@ -48,6 +48,7 @@ func prepare(s settings.Settings) error {
 	if pid := whoStays(pidFile); pid != 0 {
 		return AlreadyRunning(ErrRunning{pid})
 	}
+	warnOfShared(s)
 	files := []string{s.PidFile, s.LogFile}
 	if s.Foreground {
 		files = files[:1] // its log is stderr

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"minimail/forward"
+	"minimail/internal/daemon"
 	"minimail/internal/settings"
 	"minimail/tunnel"
 	"minimail/tunnel/openssh"
@@ -46,7 +47,7 @@ func (l *life) attend() error {
 	f := l.newForwarder(h)
 	served, failed, free := l.open(ctx, t, f, h)
 	heirs := l.answer(t, f, free)
-	for _, w := range l.s.Exposed() {
+	for _, w := range append(l.s.Exposed(), daemon.Shared(l.s, os.Getuid())...) {
 		l.log.Warn().Msg(w)
 	}
 	l.tell.Ready(l.running())

@@ -354,3 +354,68 @@ func impersonate(args []string) int {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// TestAUserWhoCannotBeToldFromOthersIsRefused: in a user namespace all users that
+// it has no place for are nobody.
+func TestAUserWhoCannotBeToldFromOthersIsRefused(t *testing.T) {
+	t.Parallel()
+	testbed.NeedRoot(t)
+	uid := testbed.UidOf(t, testbed.RunAs)
+	if strings.TrimSpace(testbed.Read(t, "/proc/sys/kernel/overflowuid")) != strconv.Itoa(uid) {
+		t.Skip("here that is somebody else")
+	}
+	pidFile := filepath.Join(testbed.PublicDir(t), "pid")
+	testbed.GiveTo(t, filepath.Dir(pidFile), testbed.RunAs)
+	for _, words := range [][]string{{"start", "-X"}, {"check"}} {
+		cmd := exec.Command(testbed.Program, append(words, "--settings", os.DevNull, "--host", "far", "--pid-file", pidFile,
+			"--forward", fmt.Sprintf("%d:%d:localhost:25", testbed.FreePort(t), testbed.FreePort(t)))...)
+		only := []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWUSER,
+			UidMappings: only, GidMappings: only,
+			Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid), NoSetGroups: true},
+		}
+		out, err := cmd.CombinedOutput()
+		if want := fmt.Sprintf("cannot be uid %d in a user namespace", uid); err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v\n%s", words, err, out)
+		}
+	}
+}
+
+// TestADirectoryWhereOthersMayWriteIsNamed: their socket there reads nothing, but
+// keeps mail from leaving.
+func TestADirectoryWhereOthersMayWriteIsNamed(t *testing.T) {
+	t.Parallel()
+	h, far := testbed.NewHost(t), testbed.MailServer(t, nil)
+	for name, mode := range map[string]os.FileMode{"others can change": 0o777, "others can write into": 0o777 | os.ModeSticky} {
+		m := h.Prepare(t, far)
+		dir := filepath.Join(testbed.PublicDir(t), "shared")
+		testbed.Run(t, "install", "-d", "-m", "700", "-o", testbed.RunAs, dir)
+		near := filepath.Join(dir, "near")
+		nearAt(m, near)
+		log := filepath.Join(testbed.PublicDir(t), "log")
+		start := func() string {
+			t.Helper()
+			words := slices.Insert(slices.Clone(m.Cmd.Args[2:]), 0, "start", "--log-file", log)
+			out := testbed.Run(t, testbed.Program, words...)
+			testbed.Run(t, testbed.Program, "stop", "--settings", os.DevNull, "--pid-file", m.Pid)
+			return out
+		}
+		checkOf(t, m).isWell(t)
+		if out := start(); strings.Contains(out, "warning") {
+			t.Errorf("start warns of a directory of one's own: %s", out)
+		}
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		c := checkOf(t, m)
+		c.exits(t, 1)
+		c.says(t, "WARN", "tunnel", fmt.Sprintf("%s %s: they can keep mail from leaving by a socket of their own in place of %s", name, q(dir), q(near)), "")
+		if out, want := start(), fmt.Sprintf("minimail: warning: %s %s: they can keep mail from leaving", name, dir); !strings.Contains(out, want) {
+			t.Errorf("start says %q, not %q", out, want)
+		}
+		if got := testbed.Read(t, log); !strings.Contains(got, "WRN "+name) {
+			t.Errorf("the log has no warning:\n%s", got)
+		}
+	}
+}
