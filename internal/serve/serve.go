@@ -32,6 +32,9 @@ type life struct {
 // minimail runs that is to be replaced, what it has is taken over from it, and it
 // goes on until all of that is done.
 func Run(s settings.Settings, tell *daemon.Teller) error {
+	if err := s.NeedHost(); err != nil {
+		return err
+	}
 	who, err := daemon.ToBecome(s)
 	if err != nil {
 		return err

@@ -1,10 +1,13 @@
 package settings
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"minimail/internal/fail"
 )
 
 // Given is what a minimail was told in no file: options, as --name=value, and
@@ -91,3 +94,11 @@ func (s Settings) Args() []string { return append(slices.Clone(s.call.options), 
 
 // Replaces reports whether the word is about a minimail that runs.
 func (s Settings) Replaces() bool { return s.Word == "restart" || s.Word == "reload" }
+
+// NeedHost is an error if there is no host.
+func (s Settings) NeedHost() error {
+	if s.Host != "" {
+		return nil
+	}
+	return usage(fail.Hint(errors.New("no host to log in to"), "--host [user@]host, or MINIMAIL_HOST=[user@]host in %s", s.Editable()))
+}

@@ -156,8 +156,7 @@ usage: minimail [OPTIONS] [{{range $i, $c := .VisibleCommands}}{{if $i}} | {{end
 {{$group := ""}}{{range .VisibleFlags}}{{if ne .GetCategory $group}}{{$group = .GetCategory}}
 {{$group}}
 {{end}}  {{.}}
-{{end}}
-In the environment and in the settings file, --host is MINIMAIL_HOST, and so on.
+{{end}}In the environment and in the settings file, --host is MINIMAIL_HOST, and so on.
 Examples (the default of --forward is 25:1025:localhost:25):
   sudo minimail check --host me@host.example.com
   sudo minimail --host me@host.example.com

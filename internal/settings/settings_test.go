@@ -271,9 +271,12 @@ func TestStopAndStatusDoNotMindOtherWordsOptions(t *testing.T) {
 		if _, err := settingsFor(t, word, "--settings", os.DevNull, "--host", "far", "--idle", "never"); err == nil {
 			t.Errorf("%s takes any time", word)
 		}
-		if _, err := settingsFor(t, word, "--settings", os.DevNull); err == nil {
-			t.Errorf("%s needs no host", word)
-		}
+	}
+	if _, err := settingsFor(t, "start", "--settings", os.DevNull); err == nil {
+		t.Error("start needs no host")
+	}
+	if s := settingsOf(t, "restart", "--settings", os.DevNull); s.NeedHost() == nil {
+		t.Error("restart may know it from the one that runs, but needs it then")
 	}
 }
 

@@ -1,7 +1,6 @@
 package settings
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -174,9 +173,10 @@ func firstPort() int {
 func (r *reader) host(host string) {
 	switch {
 	case r.err != nil:
-	case host == "" && r.call.word == "settings": // which only tells
+	case host == "" && slices.Contains([]string{"settings", "restart", "reload"}, r.call.word):
+		// settings only tells; the others may know it from the one that runs
 	case host == "":
-		r.err = fail.Hint(errors.New("no host to log in to"), "--host [user@]host, or MINIMAIL_HOST=[user@]host in %s", Settings{call: r.call}.Editable())
+		r.err = Settings{call: r.call}.NeedHost()
 	case strings.HasPrefix(host, "-"):
 		r.bad("host", host, `[user@]host, not an option: a host cannot begin with "-"`)
 	case strings.ContainsFunc(host, func(c rune) bool { return c <= ' ' || c == 0x7f }):

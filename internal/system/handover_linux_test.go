@@ -6,6 +6,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -201,4 +202,59 @@ func TestARestartThatFailsChangesNothing(t *testing.T) {
 	if got := testbed.Read(t, log); strings.Contains(got, "stopp") {
 		t.Errorf("its log:\n%s", got)
 	}
+}
+
+// lowPort is a port that only root may bind.
+func lowPort(t *testing.T) int {
+	t.Helper()
+	for port := 1023; port > 600; port-- {
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Skip("no port below 1024 is free")
+	return 0
+}
+
+// TestItsUserRestartsOneThatRootHasStarted needs no root, not even for ports below
+// 1024: the sockets are there.
+func TestItsUserRestartsOneThatRootHasStarted(t *testing.T) {
+	h := testbed.NewHost(t)
+	far := testbed.MailServer(t, nil)
+	m := h.Prepare(t, far)
+	m.Port = lowPort(t)
+	m.Cmd.Args = append(m.Cmd.Args, "--forward", fmt.Sprintf("%d:%d:%s", m.Port, m.Near, far))
+	i := slices.Index(m.Cmd.Args, "--forward")
+	m.Cmd.Args = append(m.Cmd.Args[:i], m.Cmd.Args[i+2:]...)
+	log := filepath.Join(testbed.PublicDir(t), "log")
+	daemonize(t, m, log)
+	first, came := pidOf(t, m), comes(m)
+	out := testbed.Run(t, "setpriv", "--reuid="+testbed.RunAs, "--regid=nogroup", "--clear-groups",
+		testbed.Program, "restart", "--settings", "/dev/null", "-p", m.Pid)
+	if !strings.Contains(out, fmt.Sprintf("127.0.0.1:%d", m.Port)) || pidOf(t, m) == first {
+		t.Errorf("not restarted: %s", out)
+	}
+	testbed.Run(t, testbed.Program, "restart", "--settings", "/dev/null", "-p", m.Pid) // and root again
+	came.leaves(t)
+	if !strings.Contains(testbed.Read(t, log), "another minimail has taken over") {
+		t.Error("the log is another one now")
+	}
+}
+
+// TestAnotherUserTakesOver as another user logs in: with root's restart alone.
+func TestAnotherUserTakesOver(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s")
+	daemonize(t, m, "/dev/null")
+	finish := atWork(t, m)
+	came := comes(m)
+	testbed.GiveTo(t, h.Path("key"), testbed.Intruder)
+	if out, err := again(t, m, "restart", "--user", testbed.Intruder); err != nil || !strings.Contains(out, "as user "+testbed.Intruder) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	finish()
+	came.leaves(t)
+	wants(t, "as the new user", statusOf(t, m, "setpriv", "--reuid="+testbed.Intruder, "--regid=nogroup", "--clear-groups"), `^Tunnel: `, `^User: +`+testbed.Intruder)
 }
