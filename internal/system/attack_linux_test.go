@@ -322,3 +322,32 @@ func init() {
 }
 
 var kept []*os.File
+
+// TestNobodyIsNotToBeInAUserNamespace: there, all users whom it does not know are
+// called so, and minimail's processes could not be told from theirs.
+func TestNobodyIsNotToBeInAUserNamespace(t *testing.T) {
+	t.Parallel()
+	testbed.NeedRoot(t)
+	maps := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1 << 16}}
+	inside := func(argv ...string) string {
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: maps, GidMappings: maps, GidMappingsEnableSetgroups: true}
+		out, _ := cmd.CombinedOutput()
+		return string(out)
+	}
+	if out := inside("id", "-u"); out != "0\n" {
+		t.Skipf("no user namespaces here: %s", out)
+	}
+	dir := testbed.PublicDir(t)
+	start := []string{testbed.Program, "-X", "--settings", os.DevNull, "--host", "far", "--pid-file", filepath.Join(dir, "pid"),
+		"--forward", fmt.Sprintf("192.0.2.1:%d:%d:localhost:7", testbed.FreePort(t), testbed.FreePort(t))} // not ours: it ends
+	refusal := "cannot be uid " + strconv.Itoa(testbed.UidOf(t, "nobody")) + " in a user namespace"
+	for name, want := range map[string]string{"nobody": refusal, "games": "cannot listen on 192.0.2.1"} {
+		if out := inside(append(start, "--user", name)...); !strings.Contains(out, want) {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
+	if out := inside(append([]string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}, start...)...); !strings.Contains(out, refusal) {
+		t.Errorf("as nobody: %s", out)
+	}
+}
