@@ -7,97 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// A pair is a TCP connection whose one end is given to a process, as what ssh
-// has is ssh's. Options are the socket's, whoever has it, so we look at them at
-// our copy.
-type pair struct {
-	ours net.Conn // the other end
-	copy *os.File
-}
-
-func newPair(t *testing.T, address string) *pair {
-	t.Helper()
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	p := new(pair)
-	if p.ours, err = l.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	if p.copy, err = c.(*net.TCPConn).File(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.ours.Close(); p.copy.Close() })
-	p.set(t, unix.TCP_NODELAY, 0)
-	p.set(t, unix.TCP_QUICKACK, 0)
-	return p
-}
-
-func (p *pair) set(t *testing.T, option, value int) {
-	t.Helper()
-	if err := unix.SetsockoptInt(int(p.copy.Fd()), unix.IPPROTO_TCP, option, value); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (p *pair) has(option int) bool {
-	v, err := unix.GetsockoptInt(int(p.copy.Fd()), unix.IPPROTO_TCP, option)
-	return err == nil && v != 0
-}
-
-// host is what ssh calls the other end.
-func (p *pair) host() string {
-	a := p.ours.LocalAddr().(*net.TCPAddr)
-	return fmt.Sprintf("[%s]:%d", a.IP, a.Port)
-}
-
-// processWith runs a script that has files from descriptor 3 on; it ends with
-// the test.
-func processWith(t *testing.T, script string, files ...*os.File) (*exec.Cmd, io.Writer) {
-	t.Helper()
-	cmd := exec.Command("sh", "-c", script)
-	cmd.ExtraFiles = files
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
-	})
-	return cmd, stdin
-}
-
-const stays = "while read x; do :; done"
-
-// eventually fails if is does not become true.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(soon); !is(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it does not come true that %s", what)
-		}
-	}
-}
 
 func TestAllTCPSocketsOfSSHAreHurriedAndNothingElseIsTaken(t *testing.T) {
 	v4, v6 := newPair(t, "127.0.0.1:0"), newPair(t, "[::1]:0")
@@ -138,6 +53,31 @@ func TestAllTCPSocketsOfSSHAreHurriedAndNothingElseIsTaken(t *testing.T) {
 	}
 }
 
+func TestAHostIsCalledAsSSHCallsItAlsoOnASocketForBothFamilies(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "")
+	defer file.Close()
+	to := &unix.SockaddrInet6{Port: port}
+	copy(to.Addr[10:], []byte{0xff, 0xff, 127, 0, 0, 1})
+	if err := unix.Connect(fd, to); err != nil {
+		t.Fatal(err)
+	}
+	cmd, _ := processWith(t, stays, file)
+	found, _ := find(cmd.Process.Pid)
+	if want := fmt.Sprintf("[127.0.0.1]:%d", port); len(found) != 1 || found[0].peer != want {
+		t.Errorf("found %v, want %s", found, want)
+	}
+}
+
 func TestTheConnectionOfAHelperIsHurried(t *testing.T) {
 	p := newPair(t, "127.0.0.1:0")
 	cmd, _ := processWith(t, "(sh -c '"+stays+"; :' <&4) & exec 3>&-; wait", p.copy, mustPipe(t))
@@ -150,16 +90,6 @@ func TestTheConnectionOfAHelperIsHurried(t *testing.T) {
 	}
 }
 
-// mustPipe is the reading end of a pipe that has no end before the test has.
-func mustPipe(t *testing.T) *os.File {
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Close(); w.Close() })
-	return r
-}
-
 func TestAProcessThatHasGoneIsNotLookedAtAgain(t *testing.T) {
 	cmd := exec.Command("true")
 	if err := cmd.Run(); err != nil {
@@ -168,29 +98,6 @@ func TestAProcessThatHasGoneIsNotLookedAtAgain(t *testing.T) {
 	if found, again := find(cmd.Process.Pid); len(found) > 0 || again {
 		t.Errorf("found %v, look again: %t", found, again)
 	}
-}
-
-// followed follows a process until the test ends.
-func followed(t *testing.T, pid int) (*wire, *launch) {
-	w, l := newWire(), &launch{letIn: make(chan struct{}), answered: make(chan struct{})}
-	gone, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		w.follow(pid, l, gone)
-	}()
-	t.Cleanup(func() {
-		close(gone)
-		if <-done; len(w.known()) > 0 {
-			t.Errorf("ssh has gone, and its sockets are still known: %v", w.known())
-		}
-	})
-	return w, l
-}
-
-func (w *wire) known() []socket {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.sockets
 }
 
 // ssh's libc may have a connection before ssh has one, to a name server say.
@@ -288,6 +195,45 @@ func TestNothingWakesUpForAClientThatHasWaitedForLongOrForNobody(t *testing.T) {
 		if w.expected() {
 			t.Errorf("what comes after %s is not worth a wake-up", ackFor)
 		}
+	})
+}
+
+func TestTheLoginsEndIsSeenAlsoIfSomebodyIsAnsweredAtThatMoment(t *testing.T) {
+	for range 20 { // select may choose either
+		bubble(t, func(t *testing.T) {
+			w, l := newWire(), &launch{letIn: make(chan struct{}), answered: make(chan struct{})}
+			w.find = func(int) ([]socket, bool) {
+				if !isClosed(l.letIn) {
+					l.loggedIn("ssh's")
+					close(l.answered)
+				}
+				return []socket{{peer: "libc's"}, {peer: "ssh's"}}, true
+			}
+			gone := make(chan struct{})
+			go w.follow(1, l, gone)
+			synctest.Wait()
+			if got := w.known(); len(got) != 1 || got[0].peer != "ssh's" {
+				t.Errorf("%v are hurried", got)
+			}
+			close(gone)
+		})
+	}
+}
+
+func TestTheEndOfALongLoginIsNotWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, l := newWire(), &launch{letIn: make(chan struct{}), answered: make(chan struct{})}
+		var last time.Time
+		w.find = func(int) ([]socket, bool) { last = time.Now(); return nil, true }
+		gone := make(chan struct{})
+		go w.follow(1, l, gone)
+		time.Sleep(time.Minute + time.Microsecond)
+		l.loggedIn("")
+		synctest.Wait()
+		if late := time.Since(last); late > 0 {
+			t.Errorf("last looked %s before", late)
+		}
+		close(gone)
 	})
 }
 

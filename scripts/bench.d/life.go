@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -19,7 +18,7 @@ func (b *bench) startIdle() (finish func() error, err error) {
 	}
 	var all []*process
 	for range b.runs(10) {
-		addr, p, err := b.startAlone(b.far.mail, "smtp", "0")
+		addr, p, err := b.startAlone(b.programs[0], b.far.mail, "smtp", "0")
 		if err == nil {
 			_, err = greet(addr)
 		}
@@ -53,13 +52,11 @@ func (b *bench) startIdle() (finish func() error, err error) {
 		for _, p := range all {
 			p.end()
 		}
-		wakes := &row{what: fmt.Sprintf("idle, tunnel down, %.0f s: wake-ups of our own", window.Seconds()), in: count, isAbsolute: true, ours: side{us, slept}, why: whyIdle}
+		wakes := &row{what: fmt.Sprintf("idle, tunnel down, %.0f s: wake-ups of our own", window.Seconds()), in: count, isAbsolute: true, ours: slept}
 		wakes.note = fmt.Sprintf("of %d daemons at most %.0f; Go's monitor thread has gone to sleep %.0f times besides (median): it is the runtime's, and wakes once a minute", len(all), slept.quantile(1), monitor.median())
-		memory := &row{what: "idle, tunnel down: resident memory", in: size, isAbsolute: true, target: 12e6, ours: side{us, resident}, why: whyResident}
-		for _, r := range []*row{wakes, memory} {
-			b.rows = append(b.rows, r)
-			b.tell("%5.0f s  %s: %s (target %s): %s", time.Since(b.began).Seconds(), r.what, r.in.format(r.ours.got.median()), r.bound(), r.verdict())
-		}
+		memory := &row{what: "idle, tunnel down: resident memory", in: size, isAbsolute: true, target: 10e6, ours: resident}
+		b.add(wakes)
+		b.add(memory)
 		return nil
 	}, nil
 }
@@ -70,7 +67,7 @@ func (b *bench) startStop() error {
 	if err != nil {
 		return err
 	}
-	args := b.arguments(port, port+1, b.far.mail, "smtp")
+	args := b.arguments(b.programs[0], port, port+1, b.far.mail, "smtp")
 	var stops series
 	word := func(word string) (time.Duration, error) {
 		began := time.Now()
@@ -83,7 +80,7 @@ func (b *bench) startStop() error {
 	}
 	// Whatever happens in between, no daemon stays.
 	defer func() { _ = b.command(append(args, "stop")...).Run() }()
-	start := &row{what: "minimail start, until it is ready", isAbsolute: true, target: 0.050, why: whyStart}
+	start := &row{what: "minimail start, until it is ready", isAbsolute: true, target: 0.050}
 	err = b.abab(start, b.runs(20), timed(us, func() (time.Duration, error) {
 		took, err := word("start")
 		if err != nil {
@@ -96,21 +93,18 @@ func (b *bench) startStop() error {
 	if err != nil {
 		return err
 	}
-	stop := &row{what: "minimail stop, without clients", isAbsolute: true, target: 0.050, ours: side{us, stops[1:]}, why: whyStop}
-	b.rows = append(b.rows, stop)
-	b.tell("%5.0f s  %s: %s (target %s): %s", time.Since(b.began).Seconds(), stop.what, stop.in.format(stop.ours.got.median()), stop.bound(), stop.verdict())
+	if len(stops) > 0 {
+		b.add(&row{what: "minimail stop, without clients", isAbsolute: true, target: 0.050, ours: stops[1:]})
+	}
 	return nil
 }
 
 // binary is the size of the program, which the script has built static and
 // stripped.
 func (b *bench) binary() error {
-	fi, err := os.Stat(b.minimail)
-	if err != nil {
-		return err
+	fi, err := os.Stat(b.programs[0].path)
+	if err == nil {
+		b.add(&row{what: "stripped static binary", in: size, isAbsolute: true, target: 7.5e6, ours: series{float64(fi.Size())}})
 	}
-	r := &row{what: "stripped static binary", in: size, isAbsolute: true, target: 8e6, ours: side{us, series{float64(fi.Size())}}, why: whyBinary}
-	b.rows = append(b.rows, r)
-	b.tell("         %s: %s (target %s): %s", r.what, strings.TrimSpace(r.in.format(r.ours.got.median())), r.bound(), r.verdict())
-	return nil
+	return err
 }

@@ -30,6 +30,7 @@ func run() error {
 		return keepCopies(os.Args[2])
 	}
 	minimail := flag.String("minimail", "", "the `program`, stripped and static")
+	beside := flag.String("beside", "", "another minimail `program` to compare with")
 	dir := flag.String("dir", "", "an empty `directory` for what the run makes")
 	docs := flag.String("docs", "", "`directory` of the report; without one there is none")
 	rows := flag.String("rows", "", "measure only rows whose names match this `pattern`")
@@ -42,7 +43,11 @@ func run() error {
 	if err := raiseFileLimit(); err != nil {
 		return err
 	}
-	w, err := newWorld(*dir, *minimail)
+	programs := []program{{us, *minimail}}
+	if *beside != "" {
+		programs = append(programs, program{before, *beside})
+	}
+	w, err := newWorld(*dir, programs...)
 	if err != nil {
 		return err
 	}
@@ -57,6 +62,9 @@ func run() error {
 	only, err := regexp.Compile(*rows)
 	if err != nil {
 		return err
+	}
+	if *rows == "" && *quick {
+		only = quickRows
 	}
 	b := &bench{world: w, quick: *quick, only: only, tell: func(format string, args ...any) { fmt.Printf(format+"\n", args...) }}
 	for _, p := range peers {

@@ -87,19 +87,21 @@ type side struct {
 
 // A row is one line of the table.
 type row struct {
+	section string
 	what    string
 	in      unit
 	atLeast bool // more is better
-	ours    side
+	ours    series
 	theirs  []side
+	before  series // of another minimail, if there is one to compare with
 	// The target is a bound of our median, as a ratio to that of the best of
 	// theirs, or an absolute one if there are none or isAbsolute is set.
 	target     float64
 	isAbsolute bool
-	alsoBest   bool   // and not worse than the best of theirs
 	failed     string // why it is not met whatever the numbers say
 	note       string
-	why        string // if it is not met
+	few        bool   // it was not measured often enough for a no
+	closing    func() // fills in the last two when it has been measured
 }
 
 // best is the best of the others, or nil.
@@ -116,37 +118,47 @@ func (r *row) best() *side {
 }
 
 // ratio is that of our median to the best of theirs, or NaN.
-func (r *row) ratio() float64 {
-	b := r.best()
-	if b == nil {
-		return math.NaN()
+func (r *row) ratio() float64 { return r.ours.median() / r.theirMedian() }
+
+// against is what the target is compared with, where our side needed ours and
+// the best of theirs needed theirs: as it is printed.
+func (r *row) against(ours, theirs float64) float64 {
+	if r.isAbsolute {
+		return ours
 	}
-	return r.ours.got.median() / b.got.median()
+	return math.Round(100*ours/theirs) / 100
 }
 
-// used is how much of what the target allows is used: up to 1 it is met.
-func (r *row) used() float64 {
-	v := r.ratio()
-	if r.isAbsolute || math.IsNaN(v) {
-		v = r.ours.got.median()
-	}
-	if r.target == 0 && v == 0 {
-		return 0
-	}
-	used := v / r.target
+// meets reports whether such numbers meet the target; NaN does not.
+func (r *row) meets(ours, theirs float64) bool {
 	if r.atLeast {
-		used = r.target / v
+		return r.against(ours, theirs) >= r.target
 	}
-	if r.alsoBest && !math.IsNaN(r.ratio()) {
-		used = max(used, r.ratio())
-	}
-	return used
+	return r.against(ours, theirs) <= r.target
 }
 
-func (r *row) met() bool { return r.failed == "" && r.comparable() && r.used() <= 1 }
+func (r *row) met() bool { return r.failed == "" && r.meets(r.ours.median(), r.theirMedian()) }
+
+// mayMeet reports whether it is within the spreads that the target is met.
+func (r *row) mayMeet() bool {
+	low, high := 0.25, 0.75
+	if r.atLeast {
+		low, high = high, low
+	}
+	best := r.best()
+	return r.failed == "" && best != nil && r.meets(r.ours.quantile(low), best.got.quantile(high))
+}
+
+// theirMedian is that of the best of the others, or NaN.
+func (r *row) theirMedian() float64 {
+	if b := r.best(); b != nil {
+		return b.got.median()
+	}
+	return math.NaN()
+}
 
 // comparable is false where the other side is missing.
-func (r *row) comparable() bool { return !math.IsNaN(r.used()) }
+func (r *row) comparable() bool { return r.isAbsolute || !math.IsNaN(r.ratio()) }
 
 func (r *row) verdict() string {
 	switch {
@@ -156,6 +168,8 @@ func (r *row) verdict() string {
 		return "not measured"
 	case r.met():
 		return "yes"
+	case r.few && r.mayMeet():
+		return "within the spread"
 	}
 	return "no"
 }
@@ -166,11 +180,7 @@ func (r *row) bound() string {
 		sign = "≥"
 	}
 	if r.isAbsolute {
-		s := sign + " " + r.in.format(r.target)
-		if r.alsoBest {
-			s += ", and the best"
-		}
-		return s
+		return sign + " " + r.in.format(r.target)
 	}
 	return fmt.Sprintf("%s %.2f", sign, r.target)
 }

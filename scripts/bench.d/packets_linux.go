@@ -65,7 +65,7 @@ func (b *bench) packets() error {
 	}
 	defer l.Close()
 	l.Set(link.Conditions{Delay: 75 * time.Millisecond})
-	addr, daemon, err := s.startMinimail(s.far.mail, "smtp", "1h")
+	addr, daemon, err := s.startMinimail(s.programs[0], s.far.mail, "smtp", "1h")
 	if err != nil {
 		return err
 	}

@@ -7,67 +7,94 @@ import (
 	"strings"
 )
 
-// The plot has a bar for each row: how much of what its target allows is used,
-// on a logarithmic scale, with the target as a line at 1.
+// The plot has a line for each row in which somebody is compared with somebody:
+// how long it takes, on one logarithmic scale for all, minimail and the others.
+// Throughput is the time of a GB.
 const (
 	plotWidth = 1040
-	labels    = 395 // where the bars begin
-	barsWidth = 340
-	rowHeight = 26
-	top       = 84
-	leastUsed = 0.01
-	mostUsed  = 10
+	labels    = 395 // where the scale begins
+	scale     = 460
+	rowHeight = 22
+	top       = 104
+	least     = 30e-6 // seconds
+	most      = 30
 )
 
-func across(used float64) float64 {
-	used = min(max(used, leastUsed), mostUsed)
-	return labels + barsWidth*math.Log(used/leastUsed)/math.Log(mostUsed/leastUsed)
+func across(seconds float64) float64 {
+	seconds = min(max(seconds, least), most)
+	return labels + scale*math.Log(seconds/least)/math.Log(most/least)
 }
 
-func plot(rows []*row) string {
+// looks are the colours of who is compared.
+var looks = []struct{ name, colour string }{
+	{us, "#2e8b57"}, {bare, "#222222"}, {"socat", "#d98c00"}, {"haproxy", "#3b78c4"}, {"nginx", "#a04fb5"},
+	{"systemd-socket-proxyd", "#c0392b"}, {"msmtp", "#888888"},
+}
+
+func colour(name string) string {
+	for _, l := range looks {
+		if l.name == name {
+			return l.colour
+		}
+	}
+	return "#cccccc"
+}
+
+// plotted are the rows that have a place in the plot.
+func plotted(rows []*row) (some []*row) {
+	for _, r := range rows {
+		if len(r.theirs) > 0 && (r.in == times || r.in == speed) {
+			some = append(some, r)
+		}
+	}
+	return some
+}
+
+func plot(all []*row) string {
+	rows := plotted(all)
 	var s strings.Builder
-	height := top + rowHeight*len(rows) + 30
-	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">
-<title>minimail: what share of each target is used</title>
-<rect width="100%%" height="100%%" fill="#ffffff"/>
-<text x="20" y="28" font-size="18" font-weight="bold">minimail against its targets</text>
-<text x="20" y="48" fill="#555">The bar is how much of the target is used; a bar that ends left of the line meets it. Logarithmic scale.</text>
-`, plotWidth, height)
 	bottom := top + rowHeight*len(rows)
-	for _, tick := range []float64{0.01, 0.1, 1, 10} {
-		x := across(tick)
-		colour, width := "#dddddd", 1
-		if tick == 1 {
-			colour, width = "#222222", 2
-		}
-		fmt.Fprintf(&s, `<line x1="%.0f" y1="%d" x2="%.0f" y2="%d" stroke="%s" stroke-width="%d"/>`+"\n", x, top-8, x, bottom, colour, width)
-		name := fmt.Sprintf("%g×", tick)
-		if tick == 1 {
-			name = "target"
-		}
-		fmt.Fprintf(&s, `<text x="%.0f" y="%d" text-anchor="middle" fill="#555">%s</text>`+"\n", x, top-14, name)
+	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">
+<title>minimail beside a bare ssh and other forwarders</title>
+<rect width="100%%" height="100%%" fill="#ffffff"/>
+<text x="20" y="28" font-size="18" font-weight="bold">How long it takes: minimail beside a bare ssh and other forwarders</text>
+`, plotWidth, bottom+34)
+	for i, l := range looks {
+		x := 30 + 150*i
+		fmt.Fprintf(&s, `<circle cx="%d" cy="52" r="5" fill="%s"/><text x="%d" y="56">%s</text>`+"\n", x, l.colour, x+10, l.name)
+	}
+	for _, tick := range []struct {
+		at   float64
+		name string
+	}{{1e-4, "0.1 ms"}, {1e-3, "1 ms"}, {1e-2, "10 ms"}, {0.1, "0.1 s"}, {1, "1 s"}, {10, "10 s"}} {
+		x := across(tick.at)
+		fmt.Fprintf(&s, `<line x1="%.0f" y1="%d" x2="%.0f" y2="%d" stroke="#dddddd"/><text x="%.0f" y="%d" text-anchor="middle" fill="#555">%s</text>`+"\n",
+			x, top-8, x, bottom, x, top-14, tick.name)
 	}
 	for i, r := range rows {
-		y := top + rowHeight*i
-		colour := "#2e8b57"
-		if !r.met() {
-			colour = "#c0392b"
-		}
-		fmt.Fprintf(&s, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", labels-8, y+17, html.EscapeString(r.what))
-		if r.comparable() {
-			fmt.Fprintf(&s, `<rect x="%d" y="%d" width="%.0f" height="%d" fill="%s"/>`+"\n", labels, y+4, max(across(r.used())-labels, 3), rowHeight-8, colour)
-		}
-		fmt.Fprintf(&s, `<text x="%d" y="%d" fill="%s">%s</text>`+"\n", labels+barsWidth+10, y+17, colour, html.EscapeString(r.short()))
+		r.draw(&s, top+rowHeight*i)
 	}
-	fmt.Fprintf(&s, `<text x="20" y="%d" fill="#555">Green: met. Red: not met. All on one machine, over the loopback; medians.</text>`+"\n</svg>\n", bottom+20)
+	fmt.Fprintf(&s, `<text x="20" y="%d" fill="#555">Medians; further left is faster. Logarithmic scale. The number is the ratio to the best of the others.</text>`+"\n</svg>\n", bottom+22)
 	return s.String()
 }
 
-// short is a row's result in some words.
-func (r *row) short() string {
-	v := r.in.format(r.ours.got.median())
-	if best := r.best(); best != nil && !r.isAbsolute {
-		return fmt.Sprintf("%s: %s of %s", v, digits(r.ratio()), best.name)
+// draw draws the row's line at y.
+func (r *row) draw(s *strings.Builder, y int) {
+	what, took := r.what, func(v float64) float64 { return v }
+	if r.in == speed {
+		what, took = what+", a GB", func(v float64) float64 { return 1e9 / v }
 	}
-	return v + ", " + r.bound()
+	middle := y + rowHeight/2
+	ours, best := across(took(r.ours.median())), across(took(r.best().got.median()))
+	fmt.Fprintf(s, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", labels-8, middle+4, html.EscapeString(what))
+	fmt.Fprintf(s, `<line x1="%.0f" y1="%d" x2="%.0f" y2="%d" stroke="#bbbbbb" stroke-width="3"/>`+"\n", ours, middle, best, middle)
+	for _, who := range append(r.theirs[:len(r.theirs):len(r.theirs)], side{us, r.ours}) {
+		fmt.Fprintf(s, `<circle cx="%.0f" cy="%d" r="5" fill="%s"><title>%s: %s</title></circle>`+"\n",
+			across(took(who.got.median())), middle, colour(who.name), who.name, r.in.format(who.got.median()))
+	}
+	ratio := r.ratio()
+	if r.atLeast {
+		ratio = 1 / ratio
+	}
+	fmt.Fprintf(s, `<text x="%d" y="%d">%.2f</text>`+"\n", labels+scale+20, middle+4, ratio)
 }

@@ -22,7 +22,8 @@ import (
 // A world is a directory, and the processes that were started in it.
 type world struct {
 	dir      string
-	minimail string
+	programs []program           // ours, and perhaps another one to compare with
+	host     string              // as ssh_config calls it
 	who      *user.User          // whom all but sshd run as
 	as       *syscall.Credential // nil: as we do
 	here     place               // where ssh and all before it are
@@ -30,6 +31,9 @@ type world struct {
 
 	*crew
 }
+
+// A program is a minimail.
+type program struct{ name, path string }
 
 // A place is a machine, of which this one may play several. The zero value is
 // this machine, on which all is on the loopback.
@@ -64,8 +68,8 @@ type process struct {
 }
 
 // newWorld prepares for processes of an unprivileged user.
-func newWorld(dir, minimail string) (*world, error) {
-	w := &world{dir: dir, minimail: minimail, crew: new(crew)}
+func newWorld(dir string, programs ...program) (*world, error) {
+	w := &world{dir: dir, programs: programs, host: "provider", crew: new(crew)}
 	var err error
 	if os.Geteuid() != 0 {
 		w.who, err = user.Current()

@@ -43,7 +43,7 @@ func (w *world) startFarEnd() (far, error) {
 }
 
 // startSSHD runs an sshd of our own, and writes the ssh_config that leads to it
-// as "provider".
+// as "provider", and on to itself as "beyond".
 func (w *world) startSSHD() error {
 	program, err := exec.LookPath("sshd")
 	if err != nil {
@@ -85,7 +85,9 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 AllowTcpForwarding local
 `, w.there.ip(), port, w.path("hostkey"), w.path("authorized_keys"), w.who.Username),
-		"ssh_config": fmt.Sprintf(`Host provider
+		"ssh_config": fmt.Sprintf(`Host beyond
+  ProxyJump provider
+Host provider beyond
   HostName %s
   Port %d
   User %s
@@ -118,7 +120,7 @@ func (w *world) bareSSH(farPort int) (string, *process, error) {
 		return "", nil, err
 	}
 	p, err := w.start("ssh", "-F", w.path("ssh_config"), "-N", "-o", "BatchMode=yes",
-		"-L", fmt.Sprintf("127.0.0.1:%d:127.0.0.1:%d", port, farPort), "provider")
+		"-L", fmt.Sprintf("127.0.0.1:%d:127.0.0.1:%d", port, farPort), w.host)
 	return local(port), p, err
 }
 
@@ -131,26 +133,26 @@ func (w *world) readySSH(farPort int) (string, *process, error) {
 	return addr, p, err
 }
 
-// arguments of a minimail at port, without those that say where it leads.
-func (w *world) arguments(port, near, far int, protocol string) []string {
-	return []string{w.minimail, "--settings", "/dev/null", "--host", "provider",
+// arguments of a minimail at port.
+func (w *world) arguments(p program, port, near, far int, protocol string) []string {
+	return []string{p.path, "--settings", "/dev/null", "--host", w.host,
 		"--forward", fmt.Sprintf("127.0.0.1:%d:%d:127.0.0.1:%d", port, near, far), "--protocol", protocol,
 		"--max-clients", "2500", "--log-format", "json",
 		"--pid-file", w.path(fmt.Sprintf("%d.pid", port)), "--log-file", w.path(fmt.Sprintf("%d.log", port))}
 }
 
 // startMinimail runs one in front of the real ssh; the tunnel is down.
-func (w *world) startMinimail(farPort int, protocol, idle string) (string, *process, error) {
+func (w *world) startMinimail(p program, farPort int, protocol, idle string) (string, *process, error) {
 	near, err := freePort()
 	if err != nil {
 		return "", nil, err
 	}
-	return w.foreground(near, farPort, protocol, "--ssh-config", w.path("ssh_config"), "--idle", idle, "--jitter", "0")
+	return w.foreground(p, near, farPort, protocol, "--ssh-config", w.path("ssh_config"), "--idle", idle, "--jitter", "0")
 }
 
 // startAlone runs one whose near end is the far end itself.
-func (w *world) startAlone(farPort int, protocol, idle string) (string, *process, error) {
-	return w.foreground(farPort, farPort, protocol, "--ssh", w.path("no-ssh"), "--idle", idle, "--jitter", "0")
+func (w *world) startAlone(p program, farPort int, protocol, idle string) (string, *process, error) {
+	return w.foreground(p, farPort, farPort, protocol, "--ssh", w.path("no-ssh"), "--idle", idle, "--jitter", "0")
 }
 
 // noSSH is in place of ssh where there is to be none.
@@ -161,7 +163,7 @@ case $1 in
 esac
 `
 
-func (w *world) foreground(near, farPort int, protocol string, more ...string) (string, *process, error) {
+func (w *world) foreground(p program, near, farPort int, protocol string, more ...string) (string, *process, error) {
 	port, err := freePort()
 	for err == nil && port == near {
 		port, err = freePort()
@@ -169,12 +171,12 @@ func (w *world) foreground(near, farPort int, protocol string, more ...string) (
 	if err != nil {
 		return "", nil, err
 	}
-	argv := append(w.arguments(port, near, farPort, protocol), "-X")
-	p, err := w.start(append(argv, more...)...)
+	argv := append(w.arguments(p, port, near, farPort, protocol), "-X")
+	daemon, err := w.start(append(argv, more...)...)
 	if err != nil {
 		return "", nil, err
 	}
-	return local(port), p, p.says(`"message":"listening"`, 1)
+	return local(port), daemon, daemon.says(`"message":"listening"`, 1)
 }
 
 // A peer is another forwarder: how to start it, at a port, in front of another.
