@@ -38,12 +38,14 @@ type wire struct {
 	mu      sync.Mutex
 	sockets []socket
 	waiting int       // clients that wait for a first byte
-	until   time.Time // when we give up waiting for them
+	since   time.Time // when the last one of them has begun to
 	wake    chan struct{}
 
-	// The seam for tests: find returns the sockets of a process and of those
-	// that it has started, hurried, and whether it is worth looking again.
-	find func(pid int) ([]socket, bool)
+	// The seams for tests: find returns the sockets of a process and of those
+	// that it has started, hurried, and whether it is worth looking again; quick
+	// has what has come to one of them acknowledged.
+	find  func(pid int) ([]socket, bool)
+	quick func(fd int) error
 }
 
 // A socket is a TCP socket of another process, by the number that it has there.
@@ -55,15 +57,14 @@ type socket struct {
 const (
 	// ackEvery is short against 40 ms and long against the cost, about 3 µs.
 	ackEvery = time.Millisecond
-	// ackFor bounds the wait for a first byte, and the wake-ups that it costs:
-	// longer than 40 ms makes no sense. Over a link with a longer round trip the
-	// kernel acknowledges at once what comes after a pause like that.
-	ackFor = 50 * time.Millisecond
+	// ackFor bounds the wait for a first byte, and with it the wake-ups. What has
+	// to be acknowledged comes after a round trip, and few are as long as this.
+	ackFor = time.Second
 	// maxFamily bounds the processes that are looked through.
 	maxFamily = 16
 )
 
-func newWire() *wire { return &wire{wake: make(chan struct{}, 1), find: find} }
+func newWire() *wire { return &wire{wake: make(chan struct{}, 1), find: find, quick: quick} }
 
 // follow serves one ssh, from its launch until gone is closed.
 func (w *wire) follow(pid int, l *launch, gone <-chan struct{}) {
@@ -75,10 +76,10 @@ func (w *wire) follow(pid int, l *launch, gone <-chan struct{}) {
 		case <-gone:
 			return
 		}
-		for w.expected() {
+		for waited := w.waited(); waited < ackFor; waited = w.waited() {
 			w.now()
 			select {
-			case <-time.After(ackEvery):
+			case <-time.After(max(ackEvery, waited/64)):
 			case <-gone:
 				return
 			}
@@ -120,9 +121,10 @@ func (w *wire) launching(pid int, l *launch, gone <-chan struct{}) {
 	}
 }
 
-// only returns those that are connected to host, or, if none is, all.
+// only returns those that are connected to host, or anywhere if that is empty;
+// or, if none is, all.
 func only(all []socket, host string) []socket {
-	is := func(s socket) bool { return s.peer == host }
+	is := func(s socket) bool { return s.peer != "" && (s.peer == host || host == "") }
 	if slices.ContainsFunc(all, is) {
 		return slices.DeleteFunc(all, func(s socket) bool { return !is(s) })
 	}
@@ -134,7 +136,7 @@ func (w *wire) now() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.sockets {
-		_ = s.do(quick)
+		_ = s.do(w.quick)
 	}
 }
 
@@ -147,7 +149,7 @@ func (w *wire) expect() (came func()) {
 		return func() {}
 	}
 	w.waiting++
-	w.until = time.Now().Add(ackFor)
+	w.since = time.Now()
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -159,10 +161,14 @@ func (w *wire) expect() (came func()) {
 	}
 }
 
-func (w *wire) expected() bool {
+// waited is for how long all who wait have waited; ackFor if nobody does.
+func (w *wire) waited() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.waiting > 0 && time.Now().Before(w.until)
+	if w.waiting == 0 {
+		return ackFor
+	}
+	return time.Since(w.since)
 }
 
 func (w *wire) take(s []socket) {
