@@ -43,6 +43,8 @@ var words = []settings.Word{
 func run(args []string) int {
 	s, err := settings.Parse(args, words)
 	switch {
+	case err != nil && s.Word == "settings": // scripts go by what is right all the same
+		_ = s.Print(os.Stdout)
 	case err != nil:
 	case s.Help:
 		err = settings.Help(os.Stdout, words, versionString())

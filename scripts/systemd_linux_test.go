@@ -21,15 +21,7 @@ func TestSystemdBootsItWithoutRootAtAnyMoment(t *testing.T) {
 	testbed.OnMachine(t, func(t *testing.T, m *testbed.Machine) {
 		m.Install(t)
 		m.SetHost(t)
-		// The far port 25 would be our own here: that is the one setting that the
-		// test makes elsewhere, since the file says which units are used.
-		file := testbed.Read(t, testbed.SettingsFile)
-		forward := testbed.Found(`(?m)^(MINIMAIL_FORWARD=.*)$`, file)[0]
-		testbed.Write(t, testbed.SettingsFile, strings.ReplaceAll(file, forward+"\n", ""))
-		m.Run(t, 0, "mkdir", "-p", "/etc/systemd/system/minimail.service.d")
-		const elsewhere = "/etc/systemd/system/minimail.service.d/test.conf"
-		testbed.Write(t, elsewhere, "[Service]\nEnvironment="+forward+"\n")
-		m.Run(t, 0, "sh", "-c", "rm -rf /etc/systemd/system/*.wants /lib/systemd/system/multi-user.target.wants")
+		file := forwardElsewhere(t, m)
 		m.Run(t, 0, strings.Fields("update-rc.d minimail defaults 80")...)
 		systemctl := m.Boot(t)
 
@@ -40,11 +32,15 @@ func TestSystemdBootsItWithoutRootAtAnyMoment(t *testing.T) {
 			return !strings.Contains(systemctl("show", "--property=StatusText", "minimail"), "StatusText=\n")
 		})
 		t.Logf("%s", systemctl("status", "--no-pager", "minimail"))
+		before := systemctl("show", "--property=MainPID", "minimail")
 		systemctl("reload", "minimail")
 		m.Sends(t)
-		if now := theService(t); now != pid {
-			t.Errorf("reload has replaced %d by %d", pid, now)
+		if systemctl("show", "--property=MainPID", "minimail") == before {
+			t.Error("reload has left the old one, with the old settings")
 		}
+		systemctl("restart", "minimail")
+		m.Sends(t)
+		pid = theService(t)
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -135,4 +131,92 @@ func theService(t *testing.T) int {
 		return len(pids) == 1
 	})
 	return pids[0]
+}
+
+// elsewhere is where forwardElsewhere puts the setting.
+const elsewhere = "/etc/systemd/system/minimail.service.d/test.conf"
+
+// forwardElsewhere takes what is to be forwarded out of the settings file, which
+// says what units are used: the far port 25 would be our own here. It returns
+// what the file was. Other services of this machine are not to be booted.
+func forwardElsewhere(t *testing.T, m *testbed.Machine) (file string) {
+	t.Helper()
+	file = testbed.Read(t, testbed.SettingsFile)
+	forward := testbed.Found(`(?m)^(MINIMAIL_FORWARD=.*)$`, file)[0]
+	testbed.Write(t, testbed.SettingsFile, strings.ReplaceAll(file, forward+"\n", ""))
+	m.Run(t, 0, "mkdir", "-p", "/etc/systemd/system/minimail.service.d")
+	testbed.Write(t, elsewhere, "[Service]\nEnvironment="+forward+"\n")
+	m.Run(t, 0, "sh", "-c", "rm -rf /etc/systemd/system/*.wants /lib/systemd/system/multi-user.target.wants")
+	return file
+}
+
+// TestUnderSystemdAChangeOfTheSettingsNeedsNoDaemonReload, nor does a mistake
+// close port 25.
+func TestUnderSystemdAChangeOfTheSettingsNeedsNoDaemonReload(t *testing.T) {
+	testbed.NeedProgram(t, "systemd-nspawn")
+	testbed.OnMachine(t, func(t *testing.T, m *testbed.Machine) {
+		m.Install(t)
+		m.SetHost(t)
+		alone := forwardElsewhere(t, m)
+		file := testbed.Read(t, testbed.SettingsFile)
+		testbed.Write(t, testbed.SettingsFile, strings.ReplaceAll(file, "MINIMAIL_HOST=far", ""))
+		systemctl := m.Boot(t)
+
+		if _, code := m.Inside("service", "minimail", "start"); code == 0 {
+			t.Error("without a host it is started, it says")
+		}
+		if said, _ := m.Inside("journalctl", "-u", "minimail-settings"); !strings.Contains(said, "not started: no MINIMAIL_HOST in /etc/default/minimail") {
+			t.Errorf("without a host it says\n%s", said)
+		}
+		testbed.Write(t, testbed.SettingsFile, file)
+		systemctl("start", "minimail")
+		m.Sends(t)
+		m.IsOwners(t, theService(t))
+		for range 10 {
+			systemctl("restart", "minimail") // no start limit
+		}
+
+		testbed.Write(t, testbed.SettingsFile, file+"MINIMAIL_IDLE: 5\n")
+		_, _ = m.Inside("systemctl", "restart", "minimail")
+		for range 10 {
+			knock(t)
+		}
+		_, _ = m.Inside("systemctl", "restart", "minimail")
+		knock(t)
+		testbed.Write(t, testbed.SettingsFile, strings.ReplaceAll(file, "\nSUDO_USER="+testbed.Owner, "\nSUDO_USER=ghost"))
+		_, _ = m.Inside("systemctl", "restart", "minimail")
+		knock(t)
+		if user := systemctl("show", "--property=User", "minimail"); user != "User=daemon\n" {
+			t.Errorf("for a user whom nobody knows: %s", user)
+		}
+		testbed.Write(t, testbed.SettingsFile, file)
+		systemctl("restart", "minimail")
+		m.Sends(t)
+		m.IsOwners(t, theService(t))
+
+		if err := os.Remove(elsewhere); err != nil {
+			t.Fatal(err)
+		}
+		testbed.Write(t, testbed.SettingsFile, alone)
+		systemctl("restart", "minimail")
+		m.Sends(t)
+		if active := systemctl("show", "--property=ActiveState", "minimail.socket"); active != "ActiveState=inactive\n" {
+			t.Errorf("with ports of minimail's own, the socket unit: %s", active)
+		}
+		testbed.Write(t, testbed.SettingsFile, file)
+		systemctl("restart", "minimail")
+		if active := systemctl("show", "--property=ActiveState", "minimail.socket"); active != "ActiveState=active\n" {
+			t.Errorf("with the usual ports again, the socket unit: %s", active)
+		}
+	})
+}
+
+// knock has a client come, which nobody refuses.
+func knock(t *testing.T) {
+	t.Helper()
+	c, err := net.Dial("tcp", "127.0.0.1:25")
+	if err != nil {
+		t.Fatal("port 25 is closed: ", err)
+	}
+	c.Close()
 }

@@ -33,9 +33,17 @@ func TestSystemdTakesItsSettingsFromTheSettingsFile(t *testing.T) {
 		"quoted, exported":    {"export MINIMAIL_HOST='far'\n  SUDO_USER = \"me\" # I\n", "me", socket},
 		"the last one counts": {"MINIMAIL_HOST=far\nSUDO_USER=you\nSUDO_USER=me\n", "me", socket},
 		"as the program has it: MINIMAIL_USER first": {"MINIMAIL_HOST=far\nMINIMAIL_USER=me\nSUDO_USER=you\n", "me", socket},
-		"root":               {"MINIMAIL_HOST=far\nSUDO_USER=root\n", "", ""},
-		"more than a name":   {"MINIMAIL_HOST=far\nSUDO_USER=me;reboot\n", "", ""},
-		"ports of one's own": {"MINIMAIL_HOST=far\nSUDO_USER=me\nMINIMAIL_FORWARD=\"26:1025:localhost:25\"\n", "me", alone},
+		"root":                              {"MINIMAIL_HOST=far\nSUDO_USER=root\n", "", ""},
+		"root by number":                    {"MINIMAIL_HOST=far\nSUDO_USER=00\n", "", ""},
+		"more than a name":                  {"MINIMAIL_HOST=far\nSUDO_USER=me:0\n", "", ""},
+		"a name that goes on":               {"MINIMAIL_HOST=far\nSUDO_USER='me\\'\n", "", ""},
+		"a directory's user":                {"MINIMAIL_HOST=far\nSUDO_USER=john@corp.example\n", "john@corp.example", socket},
+		"of a Windows domain":               {"MINIMAIL_HOST=far\nSUDO_USER=CORP\\john\n", `CORP\john`, socket},
+		"of other letters":                  {"MINIMAIL_HOST=far\nSUDO_USER=jürgen.ö\n", "jürgen.ö", socket},
+		"with what systemd would expand":    {"MINIMAIL_HOST=far\nSUDO_USER=50%u\n", "50%%u", socket},
+		"in a file that is wrong elsewhere": {"MINIMAIL_IDLE: 5\nMINIMAIL_HOST=far\nSUDO_USER=me\nMINIMAIL_WAIT=soon\n", "me", socket},
+		"with the ports that are usual":     {"MINIMAIL_HOST=far\nSUDO_USER=me\nMINIMAIL_FORWARD=25:1025:localhost:25\n", "me", socket},
+		"ports of one's own":                {"MINIMAIL_HOST=far\nSUDO_USER=me\nMINIMAIL_FORWARD=\"26:1025:localhost:25\"\n", "me", alone},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -87,6 +95,11 @@ func TestUpdateRcDEnablesTheUnitAsWell(t *testing.T) {
 		}
 	}
 	symlink("../init.d/minimail", link)
+	followed := root + "/etc/systemd/system/minimail-by-update-rc.d.socket"
+	if err := os.MkdirAll(filepath.Dir(followed), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	symlink("/usr/lib/systemd/system/minimail.socket", followed)
 	wants := "multi-user.target.wants/minimail.service"
 	if units := generate(t, root); testbed.Exists(filepath.Join(units, wants)) {
 		t.Error("it is enabled by a link that stops it")
@@ -98,6 +111,28 @@ func TestUpdateRcDEnablesTheUnitAsWell(t *testing.T) {
 	if want := "/usr/lib/systemd/system/minimail.service"; target != want {
 		t.Errorf("enabled is %q, want %q: %v", target, want, err)
 	}
+	if err := os.Remove(followed); err != nil { // as systemctl disable does
+		t.Fatal(err)
+	}
+	if units := generate(t, root); testbed.Exists(filepath.Join(units, wants)) {
+		t.Error("it is enabled again")
+	}
+}
+
+// TestAStopMayTakeAsLongAsClientsMay: systemd would kill them before.
+func TestAStopMayTakeAsLongAsClientsMay(t *testing.T) {
+	testbed.NeedProgram(t, "systemd-analyze")
+	for drain, want := range map[string]string{"": "1min 10s", "600": "11min", "1h30m": "1h 31min", "0": "1min", "1.5h": "1h 31min"} {
+		root := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(root, "etc/default"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		testbed.Write(t, root+testbed.SettingsFile, "MINIMAIL_HOST=far\nSUDO_USER=me\nMINIMAIL_DRAIN="+drain+"\n")
+		stop := testbed.Found(`(?m)^TimeoutStopSec=(.*)$`, testbed.Read(t, generate(t, root)+"/minimail.service.d/stop.conf"))[0]
+		if got := testbed.Run(t, "systemd-analyze", "timespan", stop); !strings.Contains(got, "Human: "+want+"\n") {
+			t.Errorf("with a drain of %q it is %s:\n%s", drain, stop, got)
+		}
+	}
 }
 
 // generate runs the generator and returns the directory that it has filled.
@@ -105,7 +140,7 @@ func generate(t *testing.T, root string) string {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := exec.Command("scripts/minimail.generator", dir, dir, dir)
-	cmd.Env = append(os.Environ(), "MINIMAIL_ROOT="+root)
+	cmd.Env = append(os.Environ(), "MINIMAIL_ROOT="+root, "MINIMAIL_PROGRAM="+testbed.Program)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -118,7 +153,7 @@ func TestSystemdHasNothingAgainstTheUnits(t *testing.T) {
 	testbed.NeedProgram(t, "systemd-analyze")
 	testbed.OnMachine(t, func(t *testing.T, m *testbed.Machine) {
 		m.Install(t)
-		for _, forward := range []string{"", "MINIMAIL_FORWARD=25:1025:localhost:25\n"} {
+		for _, forward := range []string{"", "MINIMAIL_FORWARD=26:1025:localhost:25\n"} {
 			testbed.Write(t, testbed.SettingsFile, "MINIMAIL_HOST=far\nSUDO_USER="+testbed.Owner+"\n"+forward)
 			const generator = "/usr/lib/systemd/system-generators/minimail-generator"
 			if err := os.RemoveAll("/run/systemd/generator"); err != nil {
@@ -127,7 +162,7 @@ func TestSystemdHasNothingAgainstTheUnits(t *testing.T) {
 			m.Run(t, 0, "mkdir", "-p", "/run/systemd/generator")
 			m.Run(t, 0, generator, "/run/systemd/generator")
 			units := t.TempDir()
-			m.Run(t, 0, "sh", "-c", `cp -r /usr/lib/systemd/system/minimail.* /run/systemd/generator/minimail.* "$1"`, "sh", units)
+			m.Run(t, 0, "sh", "-c", `cp -r /usr/lib/systemd/system/minimail* /run/systemd/generator/minimail.* "$1"`, "sh", units)
 			service, socket := filepath.Join(units, "minimail.service"), filepath.Join(units, "minimail.socket")
 			if said := m.Run(t, 0, "systemd-analyze", "verify", service, socket); strings.Contains(said, "minimail") {
 				t.Errorf("verify says:\n%s", said)
