@@ -46,6 +46,9 @@ func run(args []string) int {
 	case err != nil && s.Word == "settings": // scripts go by what is right all the same
 		_ = s.Print(os.Stdout)
 	case err != nil:
+		if !s.Help && (s.Word == "" || s.Word == "start") {
+			err = serve.Apologise(s, err)
+		}
 	case s.Help:
 		err = settings.Help(os.Stdout, words, versionString())
 	case s.Version:

@@ -32,6 +32,9 @@ type Report struct {
 	Listening []string      `json:"listening"`
 	Tunnel    TunnelReport  `json:"tunnel"`
 	Clients   forward.Stats `json:"clients"`
+	// Problem is why it cannot serve, and tells all clients so; "": it can.
+	Problem string `json:"problem,omitempty"`
+	Hint    string `json:"hint,omitempty"`
 	// Handover is whether it can hand over to another one; Before is the one that
 	// it has taken over from, while that lets its clients finish.
 	Handover bool `json:"handover"`
@@ -267,6 +270,11 @@ func (r Report) print(w io.Writer) {
 	line("Since", "%s (%s)", r.Since.Local().Format(time.DateTime), ago(r.Since))
 	line("User", "%s", r.User)
 	line("Listening", "%s", strings.Join(r.Listening, ", "))
+	if r.Problem != "" {
+		line("Problem", "%s", r.Problem)
+		line("Hint", "%s", r.Hint)
+		return
+	}
 	if r.Before != 0 {
 		line("Before", "pid %d lets its clients finish", r.Before)
 	}

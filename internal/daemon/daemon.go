@@ -30,8 +30,10 @@ func Start(s settings.Settings, life Life) error {
 	err := prepare(s)
 	switch {
 	case err != nil:
+	case isService(s):
+		err = bySystemd(s, "start")
 	case s.Foreground:
-		err = life(s, newTeller())
+		err = life(s, NewTeller())
 	default:
 		err = startDaemon(s, false)
 	}

@@ -90,7 +90,7 @@ func succeed(s settings.Settings, life Life, r Report, pidFile string) error {
 		return err
 	}
 	if s.Foreground && r.Manager == "" {
-		return life(s, newTeller())
+		return life(s, NewTeller())
 	}
 	return startDaemon(s, true)
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"minimail/internal/fail"
@@ -19,12 +20,29 @@ func servicePidFile() string { return filepath.Join(settings.RunDir(), "minimail
 // us, it would be started again by the next client, or its socket would keep
 // the port from the one that we start.
 func serviceRuns(s settings.Settings) bool {
-	if s.PidFileNamed || !settings.IsDir(filepath.Join(settings.RunDir(), "systemd", "system")) { // sd_booted(3)
+	if s.PidFileNamed || !booted() {
 		return false
 	}
 	_, _, running, err := Held(servicePidFile())
 	return err == nil && running && FindPidFile(s) == servicePidFile()
 }
+
+// isService reports whether a start means systemd's minimail: nothing but the
+// settings file says anything, and the unit is installed.
+func isService(s settings.Settings) bool {
+	given := s.Given()
+	delete(given.Environment, "SUDO_USER")
+	if s.PidFileNamed || len(given.Options)+len(given.Environment) > 0 || !s.Has("host") || !booted() {
+		return false
+	}
+	return slices.ContainsFunc([]string{"/etc", "/usr/local/lib", "/usr/lib", "/lib"}, func(dir string) bool {
+		_, err := os.Stat(filepath.Join(dir, "systemd/system/minimail.service"))
+		return err == nil
+	})
+}
+
+// booted reports whether systemd has (sd_booted(3)).
+func booted() bool { return settings.IsDir(filepath.Join(settings.RunDir(), "systemd", "system")) }
 
 // bySystemd has systemd do what the word says to its minimail.
 func bySystemd(s settings.Settings, word string) error {

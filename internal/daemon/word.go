@@ -27,22 +27,23 @@ type Teller struct {
 	replaced bool     // we are not the one any more
 }
 
-// newTeller is for the foreground. The name of systemd's socket is then no
+// NewTeller is for the foreground. The name of systemd's socket is then no
 // longer in the environment, so ssh does not get it.
-func newTeller() *Teller {
+func NewTeller() *Teller {
 	t := &Teller{socket: os.Getenv("NOTIFY_SOCKET")}
 	os.Unsetenv("NOTIFY_SOCKET")
 	return t
 }
 
-// Env is what the service manager has told us in our environment.
+// Env is what the service manager has told us in our environment, for the next
+// one.
 func (t *Teller) Env() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.socket == "" {
 		return nil
 	}
-	return []string{t.socket}
+	return []string{t.socket, os.Getenv("JOURNAL_STREAM")}
 }
 
 // Manager is who manages us, if that is known; "": nobody.
@@ -65,8 +66,9 @@ func (t *Teller) Replaced(pid int) {
 
 // Inherit takes over what Env of the minimail before us has said.
 func (t *Teller) Inherit(env []string) {
-	if len(env) > 0 {
+	if len(env) == 2 {
 		t.socket = env[0]
+		os.Setenv("JOURNAL_STREAM", env[1])
 	}
 }
 

@@ -129,7 +129,7 @@ func TestTheNameOfTheNotifySocketIsNotPassedOn(t *testing.T) {
 	}
 	defer l.Close()
 	t.Setenv("NOTIFY_SOCKET", socket)
-	tell := newTeller()
+	tell := NewTeller()
 	if v, ok := os.LookupEnv("NOTIFY_SOCKET"); ok {
 		t.Errorf("it is %q", v)
 	}

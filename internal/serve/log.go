@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"syscall"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -26,9 +27,37 @@ func newLogger(s settings.Settings, w *os.File) zerolog.Logger {
 	}
 	var out io.Writer = w
 	if !s.LogJSON {
-		out = zerolog.ConsoleWriter{Out: w, TimeFormat: "2006-01-02 15:04:05.000", NoColor: !fail.Colour(w)}
+		console := zerolog.ConsoleWriter{Out: w, TimeFormat: "2006-01-02 15:04:05.000", NoColor: !fail.Colour(w)}
+		if isJournal(w) { // which has a time of its own, and takes the level from there
+			console.PartsExclude, console.FormatLevel = []string{zerolog.TimestampFieldName}, priority
+		}
+		out = console
 	}
 	return zerolog.New(fail.JSONCleaner{To: out}).Level(level).With().Timestamp().Logger()
+}
+
+// isJournal reports whether w leads to systemd's journal (systemd.exec(5),
+// $JOURNAL_STREAM).
+func isJournal(w *os.File) bool {
+	fi, err := w.Stat()
+	if err != nil {
+		return false
+	}
+	st := fi.Sys().(*syscall.Stat_t)
+	return os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+}
+
+// priority is a level as sd-daemon(3) wants it, and as we write it.
+func priority(level any) string {
+	switch level {
+	case zerolog.LevelDebugValue:
+		return "<7>DBG"
+	case zerolog.LevelWarnValue:
+		return "<4>WRN"
+	case zerolog.LevelErrorValue:
+		return "<3>ERR"
+	}
+	return "<6>INF"
 }
 
 // openLog makes the log our stdout and stderr, so that not even a panic is

@@ -26,62 +26,89 @@ type life struct {
 	version openssh.Version
 }
 
-// Run is the daemon's life, or the foreground's: take the pid file, bind,
-// open the log, drop root (or, under systemd, the capability to bind), run.
-// Nothing but that happens as root, and none of it in a place of the user's. If a
-// minimail runs that is to be replaced, what it has is taken over from it, and it
-// goes on until all of that is done.
+// Run is the daemon's life, or the foreground's. If it cannot begin, the clients of
+// the service manager's sockets are told why.
 func Run(s settings.Settings, tell *daemon.Teller) error {
+	in := forward.NewInherited()
+	spare := spares(in)
+	l, err := prepare(s, tell, in)
+	if err != nil {
+		return apologise(s, tell, spare, err)
+	}
+	forward.Close(spare)
+	defer l.end()
+	return l.attend()
+}
+
+// prepare takes the pid file, binds, opens the log, and drops root (or, under
+// systemd, the capability to bind). Nothing but that happens as root, and none of
+// it in a place of the user's. If a minimail runs that is to be replaced, what it
+// has is taken over from it, and it goes on until all of that is done.
+func prepare(s settings.Settings, tell *daemon.Teller, in forward.Inherited) (l *life, err error) {
 	if err := s.NeedHost(); err != nil {
-		return err
+		return nil, err
 	}
 	who, err := daemon.ToBecome(s)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	k, err := newKept(s, who)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer k.release()
+	l = &life{kept: k, s: s, given: s.Given(), tell: tell}
+	defer func() {
+		if err != nil {
+			l.end()
+		}
+	}()
 	if err := k.lock(); err != nil {
-		return err
+		return nil, err
 	}
-	l := &life{kept: k, s: s, given: s.Given(), tell: tell}
 	if k.before != nil {
 		tell.Inherit(k.before.Env)
 		l.doors, err = bindBeside(s.Forwards, k.before.Doors)
 	} else {
-		l.doors, err = bind(s.Forwards, forward.NewInherited())
+		l.doors, err = bind(s.Forwards, in)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer closeDoors(l.doors)
 	if err := k.open(); err != nil {
-		return err
+		return nil, err
 	}
+	return l, l.become(who)
+}
+
+// become gives root up, and looks what is to be had without.
+func (l *life) become(who *user.User) (err error) {
 	var dropErr error
 	if who != nil {
 		if err := privdrop.To(who.Username); err != nil {
 			return err
 		}
-		if err := k.openAsUser(); err != nil {
+		if err := l.openAsUser(); err != nil {
 			return err
 		}
 	} else { // systemd's, for ports below 1024
 		dropErr = privdrop.Capabilities()
 	}
-	if l.version, err = prove(s); err != nil {
+	if l.version, err = prove(l.s); err != nil {
 		return err
 	}
-	l.log = newLogger(s, os.Stderr)
+	l.log = newLogger(l.s, os.Stderr)
 	tellOfDrop(l.log, who, dropErr)
-	if k.controlErr != nil {
-		l.log.Warn().Err(k.controlErr).Msg("status will not be able to tell much")
+	if l.controlErr != nil {
+		l.log.Warn().Err(l.controlErr).Msg("status will not be able to tell much")
 	}
 	limitClients(&l.s, l.log)
-	return l.attend()
+	return nil
+}
+
+// end gives up what prepare has taken.
+func (l *life) end() {
+	closeDoors(l.doors)
+	l.release()
 }
 
 func tellOfDrop(log zerolog.Logger, who *user.User, err error) {

@@ -20,6 +20,9 @@ type Given struct {
 // Given is what the command line and the environment have said.
 func (s Settings) Given() Given {
 	g := Given{Environment: map[string]string{}}
+	if s.call == nil {
+		return g
+	}
 	for _, o := range options() {
 		from, set := s.call.origins[o.name()]
 		switch values := s.call.absolute(o); {

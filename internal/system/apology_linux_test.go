@@ -1,0 +1,134 @@
+package system
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"minimail/internal/testbed"
+)
+
+// activated is minimail as a service manager starts it that has bound its port.
+func activated(t *testing.T, m *testbed.Minimail, l *net.TCPListener, env ...string) *exec.Cmd {
+	t.Helper()
+	file, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	testbed.GiveTo(t, filepath.Dir(m.Pid), testbed.RunAs) // as RuntimeDirectory= does
+	cmd := exec.Command("setpriv", append([]string{"--reuid=" + testbed.RunAs, "--regid=nogroup", "--clear-groups",
+		"sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`}, m.Cmd.Args...)...)
+	cmd.ExtraFiles = []*os.File{file}
+	cmd.Env = append(os.Environ(), env...)
+	m.Log = new(testbed.Words)
+	cmd.Stderr = m.Log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	return cmd
+}
+
+// TestAWrongSettingDoesNotCloseTheServiceManagersPort: clients are told the line,
+// and when the file is mended the next client is left to the next start.
+func TestAWrongSettingDoesNotCloseTheServiceManagersPort(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	file := filepath.Join(testbed.PublicDir(t), "settings")
+	testbed.Write(t, file, "# mine\nMINIMAIL_IDLE=soon\n")
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--settings", file)
+	i := slices.Index(m.Cmd.Args, "--idle")
+	m.Cmd.Args = append(m.Cmd.Args[:i], m.Cmd.Args[i+2:]...)
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: m.Port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	first := activated(t, m, l)
+	m.Refuses(t, `MINIMAIL_IDLE in `+file+`, line 2.*"soon": expected a time`)
+	wants(t, "status", statusOf(t, m), `^Running:     yes$`, `^Problem:     .*line 2`)
+	testbed.Write(t, file, "MINIMAIL_IDLE=5s\n")
+	queued := m.Dial(t)
+	if err := first.Wait(); err != nil {
+		t.Errorf("it ends with %v\n%s", err, m.Log)
+	}
+	activated(t, m, l)
+	b := make([]byte, 4)
+	if _, err := queued.Read(b); err != nil || string(b) != "220 " {
+		t.Errorf("the client that was left in the queue got %q, %v\n%s", b, err, m.Log)
+	}
+	m.Greets(t)
+}
+
+// TestAnApologyIsHandedOver as soon as the settings are mended and reloaded.
+func TestAnApologyIsHandedOver(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	ssh := filepath.Join(testbed.PublicDir(t), "ssh")
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--ssh", ssh)
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: m.Port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	manager, said := notified(t)
+	cmd := activated(t, m, l, "NOTIFY_SOCKET="+manager)
+	said.Wait(t, "READY=1(.|\n)*STATUS=cannot serve: cannot run ssh")
+	m.Refuses(t, "cannot run ssh: .*no such file")
+	if err := os.Symlink("/usr/bin/ssh", ssh); err != nil {
+		t.Fatal(err)
+	}
+	out, err := reloadAs(cmd.Process.Pid, m)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command(testbed.Program, "stop", "--settings", "/dev/null", "-p", m.Pid).Run() })
+	m.Greets(t)
+	said.Wait(t, "MAINPID="+strings.TrimSpace(testbed.Read(t, m.Pid)))
+	m.Log.Wait(t, "another minimail|client served") // where the one before has logged
+}
+
+// reloadAs is what a unit's ExecReload= does.
+func reloadAs(pid int, m *testbed.Minimail) (string, error) {
+	cmd := exec.Command("setpriv", "--reuid="+testbed.RunAs, "--regid=nogroup", "--clear-groups",
+		testbed.Program, "reload", "--settings", "/dev/null", "-p", m.Pid)
+	cmd.Env = append(os.Environ(), "MAINPID="+strconv.Itoa(pid))
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// notified is a service manager's socket, and what it has heard.
+func notified(t *testing.T) (name string, said *testbed.Words) {
+	t.Helper()
+	name = filepath.Join(testbed.PublicDir(t), "notify")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(name, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	said = new(testbed.Words)
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			_, _ = said.Write(append(b[:n:n], '\n'))
+		}
+	}()
+	t.Cleanup(func() { c.Close() })
+	return name, said
+}
