@@ -59,6 +59,17 @@ type delivery struct {
 // nothing of them is ever to be seen or started.
 func newPostOffice(t *testing.T, packages string) *postOffice {
 	t.Helper()
+	return newPostOfficeBefore(t, packages, func(p *postOffice) string {
+		return testbed.Listen(t, func(c net.Conn) {
+			heard := &wire{Conn: c}
+			testbed.SpeakSMTP(heard, func(string) { p.arrived <- heard.delivery(t) })
+		})
+	})
+}
+
+// newPostOfficeBefore is one whose mail goes to the server that far starts.
+func newPostOfficeBefore(t *testing.T, packages string, far func(*postOffice) string) *postOffice {
+	t.Helper()
 	debs := testbed.Debs(t, packages)
 	guide := filepath.Join(testbed.PublicDir(t), "mail")
 	testbed.Run(t, "cp", "-r", "docs/mail", guide)
@@ -76,11 +87,8 @@ func newPostOffice(t *testing.T, packages string) *postOffice {
 	testbed.Run(t, "sh", append(unpack, debs...)...)
 	p.Run(t, 0, "ln", "-sf", "bsd-mailx", "/usr/bin/mail") // as its postinst does
 	testbed.Write(t, "/etc/mailname", "desktop.example.com\n")
-	far := testbed.Listen(t, func(c net.Conn) {
-		heard := &wire{Conn: c}
-		testbed.SpeakSMTP(heard, func(string) { p.arrived <- heard.delivery(t) })
-	})
-	p.minimail = p.Host.Prepare(t, far, "--forward", fmt.Sprintf("25:%d:%s", testbed.FreePort(t), far), "--wait", "6")
+	at := far(p)
+	p.minimail = p.Host.Prepare(t, at, "--forward", fmt.Sprintf("25:%d:%s", testbed.FreePort(t), at), "--wait", "6")
 	p.minimail.Start(t)
 	return p
 }
