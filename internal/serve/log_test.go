@@ -50,6 +50,23 @@ func TestALogLineHasATimeWithMilliseconds(t *testing.T) {
 	}
 }
 
+func TestForeignWordsInALogAreClean(t *testing.T) {
+	for _, asJSON := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "log")
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		log := newLogger(settings.Settings{LogJSON: asJSON}, f)
+		log.Info().Str("why", "\x1b[31m\u009b\u202e\n").Msg("an event")
+		got := testbed.Read(t, path)
+		if !strings.Contains(got, "?[31m???") || strings.Contains(got, `\u001b`) || strings.ContainsAny(got, "\x1b\u009b\u202e") {
+			t.Errorf("JSON %v: %q", asJSON, got)
+		}
+	}
+}
+
 func TestOnlyAVerboseLogHasDetails(t *testing.T) {
 	for _, json := range []bool{false, true} {
 		if got := logged(t, settings.Settings{LogJSON: json}); strings.Contains(got, "a detail") {

@@ -201,7 +201,7 @@ func TestADirectoryThatIsExchangedAllTheTimeGetsRootNothing(t *testing.T) {
 	v := newVictim(t)
 	d := filepath.Join(v.home, "d")
 	testbed.PlayedBy(t, me, "exchange", d, v.etc)
-	for range 15 {
+	for range testbed.Long(15, 1000) {
 		_, _ = v.tries(t, filepath.Join(d, "m.pid"), filepath.Join(d, "m.log"))
 	}
 }
