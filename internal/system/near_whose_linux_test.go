@@ -117,7 +117,7 @@ func TestAWrappersSSHThatOutlivesMinimailIsEnded(t *testing.T) {
 	next.Cmd.Args[slices.Index(next.Cmd.Args, "--forward")+1] = fmt.Sprintf("%d:%d:%s", next.Port, near, far)
 	next.Start(t)
 	next.Serves(t)
-	next.Log.Wait(t, fmt.Sprintf("pid %d, .*left behind by a minimail that is no more", before))
+	next.Log.Wait(t, fmt.Sprintf("pid %d, .*left behind by an earlier launch", before))
 	if slices.Contains(m.SSH(), before) {
 		t.Error("the old ssh still runs")
 	}

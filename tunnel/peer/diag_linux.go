@@ -134,18 +134,31 @@ func dump(port int) ([]socket, error) {
 		if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 			return nil, err
 		}
-		for done := false; !done; {
-			b := make([]byte, 1<<16)
-			n, _, err := unix.Recvfrom(fd, b, 0)
-			if err != nil {
-				return nil, err
-			}
-			var some []socket
-			if some, done, err = dumpReplies(b[:n]); err != nil {
-				return nil, err
-			}
-			all = append(all, some...)
+		some, err := dumped(fd)
+		if err != nil && any4 {
+			return nil, err // a machine may be without IPv6
 		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// dumped is all of the answer to a request for a dump.
+func dumped(fd int) (all []socket, err error) {
+	b := make([]byte, 1<<16)
+	for done := false; !done; {
+		n, _, err := unix.Recvfrom(fd, b, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		var some []socket
+		if some, done, err = dumpReplies(b[:n]); err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
 	}
 	return all, nil
 }
@@ -157,12 +170,13 @@ func dumpReplies(b []byte) (all []socket, done bool, err error) {
 		if size < headerSize || size > len(b) {
 			return nil, false, errShort
 		}
-		if binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_DONE {
+		kind := binary.NativeEndian.Uint16(b[4:])
+		if kind == unix.NLMSG_DONE {
 			return all, true, nil
 		}
 		s, err := diagReply(b[:size])
-		if err != nil {
-			return nil, false, err
+		if err != nil || kind == unix.NLMSG_ERROR {
+			return all, true, err
 		}
 		all = append(all, s)
 		b = b[min((size+3)&^3, len(b)):]

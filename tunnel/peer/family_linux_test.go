@@ -82,8 +82,8 @@ func TestWhatSSHStartsIsNotTakenForIt(t *testing.T) {
 	}
 }
 
-// TestAnSSHWithTheSameCommandLineIsNotTheLaunchs, be it another's, or an earlier
-// launch's of ours.
+// TestAnSSHWithTheSameCommandLineIsNotTheLaunchs, be it somebody else's, or an
+// earlier launch's of ours.
 func TestAnSSHWithTheSameCommandLineIsNotTheLaunchs(t *testing.T) {
 	for network, near := range nears(t) {
 		t.Run(network, func(t *testing.T) {
@@ -93,15 +93,12 @@ func TestAnSSHWithTheSameCommandLineIsNotTheLaunchs(t *testing.T) {
 			proves(t, l, network, p.at)
 			other := play(t, started)
 			refuses(t, l, network, other.at, "belongs to another ssh, pid ")
-
-			// The kernel counts starts in hundredths of a second.
-			for network == "tcp" {
-				later, _ := launchOf(t, filepath.Join(fakes, "ssh"), near)
-				if later.Began > l.Began {
-					refuses(t, later, network, p.at, "belongs to another ssh, pid ")
-					break
-				}
+			if network == "unix" { // it has taken the path
+				return
 			}
+
+			// But one of an earlier launch of ours is in the way of this one.
+			isEnded(t, "an earlier launch's", newLaunch(later(t, p.pid()), l.forwards), network, p)
 		})
 	}
 }
@@ -205,7 +202,7 @@ func TestAnSSHThatADeadMinimailHasLeftBehindIsEnded(t *testing.T) {
 			}
 			l := newLaunch(os.Getpid(), []string{"another"})
 			for name, m := range map[string]string{
-				"of ours":           Mark(),
+				"of ours, later":    Mark(),
 				"of a living one":   mark(its),
 				"of somewhere else": fmt.Sprintf("%spid:[1] %d 1", markName, 1<<30),
 				"without a mark":    "LAUNCHED_BY=somebody",
@@ -218,18 +215,12 @@ func TestAnSSHThatADeadMinimailHasLeftBehindIsEnded(t *testing.T) {
 				}
 				p.end()
 			}
-			p := left(mark(Process{PID: its.PID, Began: its.Began - 1})) // its pid is another's by now
-			c := dial(t, network, p.at)
-			err := l.listens(network, p.at)
-			if network == "unix" {
-				err = l.leads(t.Context(), c, p.at)
-			}
-			if want := fmt.Sprintf("is held by ssh, pid %d, ", p.pid()); err == nil || !strings.Contains(err.Error(), want) || !strings.HasSuffix(err.Error(), "left behind by a minimail that is no more: told to go") {
-				t.Errorf("%v", err)
-			}
-			_ = p.cmd.Wait()
-			if !p.cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() {
-				t.Errorf("it ended by itself: %s", p.cmd.ProcessState)
+			for name, m := range map[string]string{
+				"of one whose pid is another's by now": mark(Process{PID: its.PID, Began: its.Began - 1}),
+				"of ours, earlier":                     Mark(),
+			} {
+				p := left(m)
+				isEnded(t, name, newLaunch(later(t, p.pid()), []string{"another"}), network, p)
 			}
 		})
 	}
@@ -237,5 +228,33 @@ func TestAnSSHThatADeadMinimailHasLeftBehindIsEnded(t *testing.T) {
 	_ = dead.Wait()
 	if !isOrphaned(mark(its)) {
 		t.Error("a minimail that has ended is not taken for dead")
+	}
+}
+
+// later is a process that has begun later than another one. The kernel counts in
+// hundredths of a second.
+func later(t *testing.T, than int) int {
+	t.Helper()
+	for {
+		if p := play(t, exec.Command("sh", "-c", "echo; exec cat")); ProcessOf(p.pid()).Began > ProcessOf(than).Began {
+			return p.pid()
+		}
+	}
+}
+
+// isEnded fails the test unless who listens is named, and ended.
+func isEnded(t *testing.T, name string, l *launch, network string, p *played) {
+	t.Helper()
+	err := l.listens(network, p.at)
+	if network == "unix" {
+		err = l.leads(t.Context(), dial(t, network, p.at), p.at)
+	}
+	if want := fmt.Sprintf("is held by ssh, pid %d, ", p.pid()); err == nil || !strings.Contains(err.Error(), want) || !strings.HasSuffix(err.Error(), "left behind by an earlier launch: told to go") {
+		t.Errorf("%s: %v", name, err)
+		return
+	}
+	_ = p.cmd.Wait()
+	if !p.cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() {
+		t.Errorf("%s: it ended by itself: %s", name, p.cmd.ProcessState)
 	}
 }

@@ -94,7 +94,7 @@ func (l *launch) judge(at netip.AddrPort, s socket) error {
 	}
 	v = verdict{socket: s, when: time.Now()}
 	if !isOurs(s.uid) || !slices.ContainsFunc(procs, l.has) {
-		v.stranger = stranger(at.String(), Listener{At: s.at, UID: s.uid, Procs: procs})
+		v.stranger = l.stranger(at.String(), Listener{At: s.at, UID: s.uid, Procs: procs})
 	}
 	l.known[at] = v
 	return v.stranger
@@ -140,7 +140,7 @@ func (l *launch) leads(ctx context.Context, c net.Conn, address string) error {
 			return cannotTell(at.String(), err)
 		}
 		if end.held() && !isOurs(end.uid) {
-			return stranger(at.String(), Listener{At: at, UID: end.uid})
+			return l.stranger(at.String(), Listener{At: at, UID: end.uid})
 		}
 		known, err := l.isKnown(at)
 		switch {
@@ -190,8 +190,8 @@ func onSocket(c net.Conn, f func(fd int) error) error {
 
 // leadsUnix is about a Unix socket, which any process of ours, and whoever may
 // write into its directory, may replace. Who has called listen(2) is kept with
-// the connection, so that it cannot be mistaken for another one. (What the socket
-// was called when it was bound is not: that may be anything.)
+// the connection, so that it cannot be mistaken for another one. Who may rename
+// could also exchange two near ends of ours: so ours has to be where it was bound.
 func (l *launch) leadsUnix(c *net.UnixConn, path string) error {
 	var cred *unix.Ucred
 	alive := true
@@ -206,13 +206,16 @@ func (l *launch) leadsUnix(c *net.UnixConn, path string) error {
 	}
 	p := ProcessOf(int(cred.Pid))
 	if isOurs(int(cred.Uid)) && alive && l.has(p) {
+		if bound := c.RemoteAddr().String(); bound != path {
+			return fmt.Errorf("%s has been moved there from %s", path, bound)
+		}
 		return nil
 	}
 	who := Listener{UID: int(cred.Uid), Procs: []Process{p}}
 	if !alive || p.Name == "" {
 		return fmt.Errorf("%s is held by %s, to whom pid %d, which has ended, has left it, not by our ssh", path, called(who.UID), p.PID)
 	}
-	return stranger(path, who)
+	return l.stranger(path, who)
 }
 
 // hasPeer reports whether the process that listened is still there, so that its
@@ -265,19 +268,19 @@ func (l *launch) bore(p Process) bool {
 }
 
 // stranger is the error about somebody who listens where the launch should. An
-// ssh that a minimail has left behind which is no more is told to go.
-func stranger(where string, l Listener) error {
+// ssh that a launch before has left behind is told to go.
+func (l *launch) stranger(where string, at Listener) error {
 	switch {
-	case len(l.Procs) == 0 && isOurs(l.UID):
+	case len(at.Procs) == 0 && isOurs(at.UID):
 		return cannotTell(where, errors.New("a process of ours that we may not look into"))
-	case len(l.Procs) == 0 || !isOurs(l.UID):
-		return fmt.Errorf("%s is held by %s, not by our ssh", where, l.owner())
-	case l.Procs[0].dismiss():
-		return fmt.Errorf("%s is held by %s, left behind by a minimail that is no more: told to go", where, l.owner())
-	case l.Procs[0].Name == "ssh":
-		return fmt.Errorf("%s belongs to another ssh, pid %d: each tunnel needs a port, or a socket, of its own", where, l.Procs[0].PID)
+	case len(at.Procs) == 0 || !isOurs(at.UID):
+		return fmt.Errorf("%s is held by %s, not by our ssh", where, at.owner())
+	case at.Procs[0].dismiss(l.Process):
+		return fmt.Errorf("%s is held by %s, left behind by an earlier launch: told to go", where, at.owner())
+	case at.Procs[0].Name == "ssh":
+		return fmt.Errorf("%s belongs to another ssh, pid %d: each tunnel needs a port, or a socket, of its own", where, at.Procs[0].PID)
 	}
-	return fmt.Errorf("%s is held by %s, not by our ssh", where, l.owner())
+	return fmt.Errorf("%s is held by %s, not by our ssh", where, at.owner())
 }
 
 // holder is tunnel's Proof.Holder.

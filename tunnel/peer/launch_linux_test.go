@@ -240,27 +240,31 @@ func TestADeadConnectionIsNotTakenForTheNextOneFromItsPort(t *testing.T) {
 	if err := launch.listens("tcp4", at); err != nil {
 		t.Fatal(err)
 	}
-	client := dial(t, "tcp4", at)
-	server := accepted(t, l)
-	_, _ = server.Write([]byte("220 evil\r\n"))
-	_ = server.SetLinger(0)
-	server.Close()
-	for isConnected(client) {
-		runtime.Gosched() // until the reset is there
+	for range 50 {
+		client := dial(t, "tcp4", at)
+		server := accepted(t, l)
+		_, _ = server.Write([]byte("220 evil\r\n"))
+		_ = server.SetLinger(0)
+		server.Close()
+		for isConnected(client) {
+			runtime.Gosched() // until the reset is there
+		}
+		again := net.Dialer{LocalAddr: client.LocalAddr(), Control: reuse(unix.SO_REUSEADDR)}
+		c, err := again.Dial("tcp4", at)
+		if err != nil {
+			continue // somebody else has got the port
+		}
+		defer c.Close()
+		accepted(t, l)
+		if s, err := otherEnd(client); err != nil || !s.held() || !isOurs(s.uid) {
+			t.Fatalf("the port is not as the dead connection had it: %+v, %v", s, err)
+		}
+		if err := launch.leads(t.Context(), client, at); !errors.Is(err, tunnel.ErrDropped) {
+			t.Errorf("a connection that was reset: %v", err)
+		}
+		return
 	}
-	again := net.Dialer{LocalAddr: client.LocalAddr(), Control: reuse(unix.SO_REUSEADDR)}
-	c, err := again.Dial("tcp4", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	accepted(t, l)
-	if s, err := otherEnd(client); err != nil || !s.held() || !isOurs(s.uid) {
-		t.Fatalf("the port is not as the dead connection had it: %+v, %v", s, err)
-	}
-	if err := launch.leads(t.Context(), client, l.Addr().String()); !errors.Is(err, tunnel.ErrDropped) {
-		t.Errorf("a connection that was reset: %v", err)
-	}
+	t.Error("the port was never to be had")
 }
 
 func reuse(options ...int) func(_, _ string, c syscall.RawConn) error {

@@ -25,16 +25,17 @@ func pidNamespace() string {
 	return ns
 }
 
-// dismiss tells a process to go if it was launched by a minimail that is no
-// more, and reports whether that is so.
-func (p Process) dismiss() bool {
+// dismiss ends a process that has been left behind by a launch before this one,
+// of a minimail that is no more, or of ourselves, and reports whether it is that.
+func (p Process) dismiss(launch Process) bool {
 	pidfd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(pidfd)
 	for _, kv := range words(p.PID, "environ") {
-		if strings.HasPrefix(kv, markName) && isOrphaned(kv) && ProcessOf(p.PID).Began == p.Began {
+		ours := kv == Mark() && p.Began < launch.Began
+		if (ours || isOrphaned(kv)) && ProcessOf(p.PID).Began == p.Began {
 			return unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) == nil
 		}
 	}
@@ -47,7 +48,8 @@ func isOrphaned(mark string) bool {
 	var ns string
 	var pid int
 	var began uint64
-	if _, err := fmt.Sscanf(strings.TrimPrefix(mark, markName), "%s %d %d", &ns, &pid, &began); err != nil || ns != pidNamespace() || pid <= 0 {
+	value, marked := strings.CutPrefix(mark, markName)
+	if _, err := fmt.Sscanf(value, "%s %d %d", &ns, &pid, &began); !marked || err != nil || ns != pidNamespace() || pid <= 0 {
 		return false
 	}
 	if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {

@@ -25,6 +25,16 @@ func TestAUnixSocketIsTheLaunchsOrRefused(t *testing.T) {
 	proves(t, l, "unix", near)
 	refuses(t, left, "unix", near, fmt.Sprintf("^%s belongs to another ssh, pid %d: ", near, launched.pid()))
 
+	moved := filepath.Join(dir, "moved")
+	if err := os.Rename(near, moved); err != nil {
+		t.Fatal(err)
+	}
+	refuses(t, l, "unix", moved, fmt.Sprintf("^%s has been moved there from %s$", moved, near))
+	if err := os.Rename(moved, near); err != nil {
+		t.Fatal(err)
+	}
+	proves(t, l, "unix", near)
+
 	other := play(t, as(t, intruder, fake("ssh", "-L", evil+":far:25")))
 	if err := os.Chmod(evil, 0o777); err != nil {
 		t.Fatal(err)
