@@ -63,7 +63,7 @@ func prepare(s settings.Settings, tell *daemon.Teller, in forward.Inherited) (l 
 		}
 	}()
 	if err := k.lock(); err != nil {
-		return nil, err
+		return l, err
 	}
 	if k.before != nil {
 		tell.Inherit(k.before.Env)
@@ -72,10 +72,10 @@ func prepare(s settings.Settings, tell *daemon.Teller, in forward.Inherited) (l 
 		l.doors, err = bind(s.Forwards, in)
 	}
 	if err != nil {
-		return nil, err
+		return l, err
 	}
 	if err := k.open(); err != nil {
-		return nil, err
+		return l, err
 	}
 	return l, l.become(who)
 }
