@@ -22,6 +22,7 @@ const never = 30 * time.Hour
 // A life is what one launch of the fake ssh does, and then what it did. The
 // zero value answers at once, stays, and goes as soon as it is told.
 type life struct {
+	starts    time.Duration // it has a pid after this long
 	ready     time.Duration // it answers after this long
 	letIn     time.Duration // it says that the host has let it in after this long; 0: it does not
 	lasts     time.Duration // it ends by itself after this long; 0: it does not
@@ -108,8 +109,10 @@ func (w *world) ssh(ctx context.Context, l *launch) error {
 		w.t.Errorf("launch %d, but there is no client", len(w.lives))
 	}
 	w.lives = append(w.lives, &s)
-	l.runs(len(w.lives), w.cfg.Prove)
+	pid := len(w.lives)
 	w.mu.Unlock()
+	time.Sleep(s.starts)
+	l.runs(pid, w.cfg.Prove)
 
 	if s.letIn > 0 {
 		time.AfterFunc(s.letIn, func() { l.loggedIn("") })
