@@ -25,13 +25,17 @@ import (
 // beside its pid file: root, and the user that it runs as. It writes one JSON
 // object, a Report, and hangs up.
 type Report struct {
-	PID       int           `json:"pid"`
-	Since     time.Time     `json:"since"`
-	User      string        `json:"user"`
-	Host      string        `json:"host"`
-	Listening []string      `json:"listening"`
-	Tunnel    TunnelReport  `json:"tunnel"`
-	Clients   forward.Stats `json:"clients"`
+	PID       int             `json:"pid"`
+	Since     time.Time       `json:"since"`
+	User      string          `json:"user"`
+	Host      string          `json:"host"`
+	Listening []string        `json:"listening"`
+	Forwards  []ForwardReport `json:"forwards"`
+	Tunnel    TunnelReport    `json:"tunnel"`
+	Clients   forward.Stats   `json:"clients"`
+	// LastRefusal is why a client was turned away the last time.
+	LastRefusal   string     `json:"last_refusal,omitempty"`
+	LastRefusalAt *time.Time `json:"last_refusal_at,omitempty"`
 	// Problem is why it cannot serve, and tells all clients so; "": it can.
 	Problem string `json:"problem,omitempty"`
 	Hint    string `json:"hint,omitempty"`
@@ -46,6 +50,13 @@ type Report struct {
 	Given      settings.Given `json:"given"`
 
 	uid int // whose socket it is, -1: unknown
+}
+
+type ForwardReport struct {
+	Listening []string `json:"listening"`
+	SMTP      bool     `json:"smtp"` // clients get a 421 if they cannot be served
+	Near      string   `json:"near_end"`
+	Far       string   `json:"far_end"`
 }
 
 type TunnelReport struct {
@@ -269,7 +280,10 @@ func (r Report) print(w io.Writer) {
 	}
 	line("Since", "%s (%s)", r.Since.Local().Format(time.DateTime), ago(r.Since))
 	line("User", "%s", r.User)
-	line("Listening", "%s", strings.Join(r.Listening, ", "))
+	line("Log", "%s", r.kept())
+	for _, f := range r.Forwards {
+		line("Listening", "%s (%s)", strings.Join(f.Listening, ", "), map[bool]string{true: "smtp", false: "tcp"}[f.SMTP])
+	}
 	if r.Problem != "" {
 		line("Problem", "%s", r.Problem)
 		line("Hint", "%s", r.Hint)
@@ -281,9 +295,23 @@ func (r Report) print(w io.Writer) {
 	line("Tunnel", "%s", r.Tunnel.sentence(r.Host))
 	line("Clients", "%d now, %d waiting; %d served, %d refused", r.Clients.Working, r.Clients.Waiting, r.Clients.Served, r.Clients.Refused)
 	line("Bytes", "%d up, %d down", r.Clients.BytesUp, r.Clients.BytesDown)
+	if r.LastRefusal != "" && r.LastRefusalAt != nil {
+		line("Refused", "%s ago: %s", ago(*r.LastRefusalAt), r.LastRefusal)
+	}
 	if r.Tunnel.LastError != "" && r.Tunnel.LastAt != nil {
 		line("Last error", "%s ago: %s", ago(*r.Tunnel.LastAt), r.Tunnel.LastError)
 	}
+}
+
+// kept is where its log is, and who manages it.
+func (r Report) kept() string {
+	switch {
+	case r.Manager != "":
+		return "journalctl -u minimail, as it is " + r.Manager + "'s"
+	case r.Log == "":
+		return "on the stderr of whoever has started it"
+	}
+	return r.Log
 }
 
 func (t TunnelReport) sentence(host string) string {

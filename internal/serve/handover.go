@@ -71,24 +71,9 @@ func (l *life) answer(t *tunnel.Tunnel, f *forward.Forwarder, free <-chan struct
 	}
 	since := time.Now()
 	go daemon.Control{
-		Log:   l.log,
-		Heirs: heirs,
-		Report: func() daemon.Report {
-			r := daemon.Report{
-				PID: os.Getpid(), Since: since, User: daemon.UserName(), Host: l.s.Host,
-				Listening: addresses(l.doors), Tunnel: daemon.NewTunnelReport(t.Status()), Clients: f.Stats(),
-				Handover: true, Foreground: l.s.Foreground, Manager: l.tell.Manager(), Given: l.given,
-			}
-			if !l.s.Foreground {
-				r.Log = l.s.LogFile
-			}
-			select {
-			case <-free:
-			default:
-				r.Before = l.before.PID
-			}
-			return r
-		},
+		Log:    l.log,
+		Heirs:  heirs,
+		Report: func() daemon.Report { return l.report(since, t, f, free) },
 		Legacy: func() daemon.Legacy {
 			all := daemon.Legacy{PidFile: l.pid, Control: l.control, Doors: legacy(l.doors), Env: l.tell.Env()}
 			if l.s.Foreground {

@@ -23,9 +23,18 @@ func sentence(now tunnel.Status) string {
 	return fmt.Sprintf("tunnel %s", now.State)
 }
 
-// running is the sentence of those who start us.
+// running is the sentence of those who start us. Not to speak SMTP is worth a
+// word: clients that cannot be served get no 421.
 func (l *life) running() string {
-	said := fmt.Sprintf("minimail runs: pid %d, listening on %s, as user %s", os.Getpid(), strings.Join(addresses(l.doors), " and "), daemon.UserName())
+	var at []string
+	for _, d := range l.doors {
+		all := strings.Join(addresses([]door{d}), " and ")
+		if !d.SMTP {
+			all += " (tcp)"
+		}
+		at = append(at, all)
+	}
+	said := fmt.Sprintf("minimail runs: pid %d, listening on %s, as user %s", os.Getpid(), strings.Join(at, " and "), daemon.UserName())
 	if l.before != nil {
 		said += fmt.Sprintf(", in the place of pid %d", l.before.PID)
 	}

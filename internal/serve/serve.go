@@ -24,6 +24,7 @@ type life struct {
 	doors []door
 	// version is ssh's.
 	version openssh.Version
+	refused refusals
 }
 
 // Run is the daemon's life, or the foreground's. If it cannot begin, the clients of

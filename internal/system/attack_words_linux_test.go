@@ -92,7 +92,7 @@ func TestAForgedControlSocketIsHeardCleanBoundedAndNotBelieved(t *testing.T) {
 	testbed.NeedRoot(t)
 	for name, c := range map[string]struct{ answer, want string }{
 		"escapes":     {`{"host":"far` + strings.NewReplacer("\x1b", `\u001b`, "\x07", `\u0007`).Replace(tricks) + `","tunnel":{"state":"up\u001b[31m"},"listening":["\u202e"]}`, "Tunnel:      up?[31m, to far?]0;title?"},
-		"half":        {`{"tunnel":{"last_error":"x"}}`, "Listening:"},
+		"half":        {`{"tunnel":{"last_error":"x"}}`, "Clients:"},
 		"a back-off":  {`{"tunnel":{"state":"backing off","until":"2030-01-01T00:00:00Z"}}`, "backing off"},
 		"a forgery":   {`{"since":7}` + tricks, "it has not answered as minimail does: "},
 		"nothing":     {``, "it has not answered as minimail does: "},

@@ -33,7 +33,7 @@ func TestStatusTellsHowItIs(t *testing.T) {
 	h := testbed.NewHost(t)
 	m := h.Minimail(t, testbed.MailServer(t, nil), "--idle", "30", "--wait", "6s")
 	wants(t, "at first", statusOf(t, m), `^Running:     yes$`, `^Since:       .* \(\d+s\)$`, `^User:        nobody$`,
-		`^Listening:   127\.0\.0\.1:\d+, \[::1\]:\d+$`, `^Tunnel:      down, to far$`, `^Clients:     0 now, 0 waiting; 0 served, 0 refused$`)
+		`^Listening:   127\.0\.0\.1:\d+, \[::1\]:\d+ \(smtp\)$`, `^Log:         on the stderr`, `^Tunnel:      down, to far$`, `^Clients:     0 now, 0 waiting; 0 served, 0 refused$`)
 	m.Greets(t)
 	m.Log.Wait(t, "countdown started")
 	wants(t, "after a client", statusOf(t, m), `^Tunnel:      up, to far, ssh pid \d+ for \d+s, closes in \d+s$`,
