@@ -101,6 +101,7 @@ var sameEachTime = []struct {
 	{regexp.MustCompile(`\b\d\d\d\d-\d\d-\d\d[ T]`), ""},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?`), "TIME"},
 	{regexp.MustCompile(`\b(\d+h)?(\d+m)?\d+(\.\d+)? ?(ms|µs|s)\b`), "SOME s"},
+	{regexp.MustCompile(`, line \d+`), ", line N"},
 }
 
 func evened(s string) string {
