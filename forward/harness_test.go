@@ -175,7 +175,7 @@ func (e *farEnd) dial(ctx context.Context) (net.Conn, error) {
 // throughTunnel is a Dial to the far end whose connections are those that
 // package tunnel makes. Its ssh is a program that only waits.
 func (e *farEnd) throughTunnel(t testing.TB) Dial {
-	tun := tunnel.New(tunnel.Config{Argv: []string{"sleep", "3600"}, Name: "test"})
+	tun := tunnel.New(tunnel.Config{Command: func() tunnel.Command { return tunnel.Command{Argv: []string{"sleep", "3600"}} }, Name: "test"})
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); tun.Run(ctx) }()

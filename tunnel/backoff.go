@@ -74,9 +74,9 @@ type backOff struct {
 
 func (b *backOff) on() bool { return b.over != nil }
 
-// failed starts the pause that follows a launch, begun at some time, that ended
-// because of why.
-func (b *backOff) failed(why error, began time.Time) time.Duration {
+// failed starts the pause that follows a launch that ended because of why. It
+// ends no sooner than earliest.
+func (b *backOff) failed(why error, earliest time.Time) time.Duration {
 	f := failureOf(why)
 	if b.failures == nil || time.Since(b.since) > forgotten {
 		b.failures = make(map[string]int)
@@ -84,7 +84,7 @@ func (b *backOff) failed(why error, began time.Time) time.Duration {
 	table := pausesAfter[f.kind]
 	d := table[min(b.failures[f.kind], len(table)-1)]
 	b.failures[f.kind]++
-	d = max(d, time.Until(began.Add(betweenLaunches)))
+	d = max(d, time.Until(earliest))
 	d += upTo(d / 5) // so that many machines do not knock in step
 	b.why, b.since, b.hopeless = why, time.Now(), f.hopeless
 	b.until, b.over, b.door = b.since.Add(d), time.After(d), make(chan struct{})

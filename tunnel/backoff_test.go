@@ -71,9 +71,9 @@ func TestAClientWhosePatienceEndsBeforeSSHAnswersLearnsWhatItHasSaid(t *testing.
 		k := w.comes(5 * time.Second)
 		synctest.Wait()
 		w.launched(1).l.remember(Meaning{Why: "debugging is hard"})
-		k.refused("no tunnel to far: debugging is hard")
+		k.refused("no tunnel to far: ssh is still trying after 5 s (debugging is hard); with a longer --wait you may get through")
 		// Who comes after that line is not told it.
-		w.comes(5 * time.Second).refused("no tunnel to far: ssh is not ready after 10 s")
+		w.comes(5 * time.Second).refused("no tunnel to far: ssh is still trying after 10 s; with a longer --wait you may get through")
 	})
 }
 
@@ -104,7 +104,7 @@ func TestEveryPauseIsAtLeastAsLongAsTheTableSays(t *testing.T) {
 				var b backOff
 				for i, pause := range want {
 					// The first ends at once, and yet the next is 3 s later.
-					within(t, fmt.Sprint("pause ", i), b.failed(failure{why: errEnded, kind: kind}, time.Now()), pause)
+					within(t, fmt.Sprint("pause ", i), b.failed(failure{why: errEnded, kind: kind}, time.Now().Add(betweenLaunches)), pause)
 					if whole := pausesAfter[kind][min(i, len(pausesAfter[kind])-1)]; whole > pause {
 						t.Errorf("pause %d is %s in the table", i, whole)
 					}
@@ -112,7 +112,7 @@ func TestEveryPauseIsAtLeastAsLongAsTheTableSays(t *testing.T) {
 					b.end()
 				}
 				time.Sleep(forgotten) // it is another day
-				within(t, "pause of another day", b.failed(failure{why: errEnded, kind: kind}, time.Now()), want[0])
+				within(t, "pause of another day", b.failed(failure{why: errEnded, kind: kind}, time.Now().Add(betweenLaunches)), want[0])
 			})
 		})
 	}
@@ -166,7 +166,7 @@ func TestPausesAreLengthenedAtRandom(t *testing.T) {
 	var least, most time.Duration = never, 0
 	for range 200 {
 		var b backOff
-		d := b.failed(errRefused, time.Now().Add(-betweenLaunches))
+		d := b.failed(errRefused, time.Now())
 		within(t, "pause", d, time.Second)
 		seen[d], least, most = true, min(least, d), max(most, d)
 	}

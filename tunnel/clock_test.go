@@ -14,7 +14,7 @@ import (
 // time that is kept has a monotonic reading, without which package time would
 // compare wall clocks.
 func TestFault37ClockIsSet(t *testing.T) {
-	tun := New(Config{})
+	tun := New(Config{Command: runs(nil)})
 	tun.run = func(ctx context.Context, _ *launch) error { return nil }
 	l := tun.launch()
 	<-l.ended

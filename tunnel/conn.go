@@ -65,7 +65,10 @@ func (c *conn) Received() { c.l.wire.now() }
 
 // Close ends the connection and gives the lease back.
 func (c *conn) Close() error {
-	defer c.once.Do(func() { c.t.giveBack(c.l) })
+	defer c.once.Do(func() {
+		c.l.users.add(0, -1)
+		c.t.giveBack(c.l)
+	})
 	return c.stream.Close()
 }
 

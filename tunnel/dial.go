@@ -42,6 +42,7 @@ func (t *Tunnel) Dial(ctx context.Context, network, address string, answered fun
 		k := knock{t: t, l: r.launch, before: why, began: time.Now(), network: network, address: address, answered: answered}
 		c, err := k.untilAnswered(ctx)
 		if err == nil {
+			r.launch.users.add(0, 1)
 			return &conn{stream: c, t: t, l: r.launch}, nil
 		}
 		t.giveBack(r.launch)
@@ -114,6 +115,8 @@ type knock struct {
 // ctx's error. As long as the launch has not answered anybody, one client at
 // a time tries whether it does, and the others wait for its success.
 func (k *knock) untilAnswered(ctx context.Context) (stream, error) {
+	k.l.users.add(1, 0)
+	defer k.l.users.add(-1, 0)
 	select {
 	case <-k.l.running:
 	case <-k.l.ended:
@@ -233,17 +236,26 @@ func (k *knock) why() error {
 	switch line := k.l.lastSince(k.began); {
 	case why != nil && line != "":
 		why = fmt.Errorf("%w (%s)", why, line)
-	case line != "":
+	case up && line != "":
 		why = errors.New(line)
 	case k.before != nil && (why == nil || len(k.told) > 0 && !up):
 		return k.before // if it is about strangers, the launch before had time to say more
 	case why == nil && up:
 		why = errors.New("too many clients are waiting for its answer")
 	case why == nil:
-		why = fmt.Errorf("ssh is not ready after %s", inSeconds(time.Since(k.l.began)))
+		why = k.l.stillTrying(line)
 	}
 	if up {
 		return fmt.Errorf("the tunnel to %s is up, but: %w", k.t.cfg.Name, why)
 	}
 	return noTunnel(k.t.cfg.Name, why, "")
+}
+
+// stillTrying is for a client that leaves before the login's end; said is what
+// ssh, or somebody through it, has said up to now.
+func (l *launch) stillTrying(said string) error {
+	if said != "" {
+		said = " (" + said + ")"
+	}
+	return fmt.Errorf("ssh is still trying after %s%s; with a longer --wait you may get through", inSeconds(time.Since(l.began)), said)
 }

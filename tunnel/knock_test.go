@@ -240,9 +240,9 @@ func TestAnErrorOfOurOwnInDialingIsTold(t *testing.T) {
 	}{
 		{syscall.EMFILE, "no tunnel to far: too many open files"},
 		// These only mean that ssh is not ready.
-		{syscall.ECONNREFUSED, "no tunnel to far: ssh is not ready after 1 s"},
-		{syscall.ENOENT, "no tunnel to far: ssh is not ready after 1 s"},
-		{syscall.EAGAIN, "no tunnel to far: ssh is not ready after 1 s"},
+		{syscall.ECONNREFUSED, "no tunnel to far: ssh is still trying after 1 s; with a longer --wait you may get through"},
+		{syscall.ENOENT, "no tunnel to far: ssh is still trying after 1 s; with a longer --wait you may get through"},
+		{syscall.EAGAIN, "no tunnel to far: ssh is still trying after 1 s; with a longer --wait you may get through"},
 	} {
 		bubble(t, func(t *testing.T) {
 			w := newWorld(t, Config{})
@@ -348,8 +348,8 @@ func TestAReasonFromBeforeTheLaunchIsToldOnlyIfItStillHolds(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, Config{}, life{stopTakes: 3 * time.Second}, life{ready: never})
 		w.comes(never).connected().leaves()
-		time.Sleep(time.Second)
-		w.comes(20 * time.Second).refused("no tunnel to far: ssh is not ready after 18 s")
+		time.Sleep(4 * time.Second) // it has been told to go a second ago
+		w.comes(20 * time.Second).refused("no tunnel to far: ssh is still trying after 19 s; with a longer --wait you may get through")
 	})
 }
 

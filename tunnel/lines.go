@@ -25,13 +25,6 @@ const (
 	maxLines = 50
 )
 
-// A forwardError is ssh's complaint that it cannot listen on a near end. It
-// would stay up all the same, for we do not pass ExitOnForwardFailure: that
-// would also end it when a forward of the user's own ssh_config fails.
-type forwardError string
-
-func (e forwardError) Error() string { return string(e) }
-
 // A Meaning is what a line that the command has said means for the tunnel.
 type Meaning struct {
 	// LetIn is that the host has let us in: the near ends are there in a moment.
@@ -119,13 +112,15 @@ func (e *ear) hear(line string, fromLog bool) {
 				m.Why += " (" + who + ")"
 			}
 		}
-		e.soon(forwardError(m.Why))
+		e.soon(failure{why: errors.New(m.Why), kind: Unseen})
 	}
 	e.l.remember(m)
 }
 
-// soon stops ssh because of err, unless somebody is answered until then.
-func (e *ear) soon(err forwardError) {
+// soon stops ssh because of err, unless somebody is answered until then. ssh
+// would stay up all the same, for it is not told ExitOnForwardFailure: that would
+// also end it when a forward of the user's own ssh_config fails.
+func (e *ear) soon(err failure) {
 	time.AfterFunc(nearEndTimeout, func() {
 		if !isClosed(e.l.answered) {
 			e.stop(err)

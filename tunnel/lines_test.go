@@ -84,7 +84,7 @@ func TestTheLogAndTheRestAreHeardApart(t *testing.T) {
 			return Meaning{}
 		}
 	}})
-	l, log := &launch{began: time.Now()}, new(strings.Builder)
+	l, log := newLaunch(Command{}), new(strings.Builder)
 	tunnel.listen(l, strings.NewReader("own\r\n"), strings.NewReader("foreign\n"), zerolog.New(log), nil)
 	slices.Sort(heard)
 	if want := []string{"foreign false", "own true"}; !slices.Equal(heard, want) {
@@ -98,7 +98,7 @@ func TestTheLogAndTheRestAreHeardApart(t *testing.T) {
 }
 
 func TestChatterExplainsNoFailure(t *testing.T) {
-	l := &launch{began: time.Now(), answered: make(chan struct{})}
+	l := newLaunch(Command{})
 	lines := []string{"Timeout, server far not responding.",
 		"debug1: client_input_global_request",
 		"Authenticated to far ([192.0.2.1]:22) using \"publickey\".",
@@ -117,7 +117,7 @@ func TestChatterExplainsNoFailure(t *testing.T) {
 }
 
 func TestWhoSaysAgainThatTheHostHasLetItInIsNotHeard(t *testing.T) {
-	l := &launch{began: time.Now(), letIn: make(chan struct{}), answered: make(chan struct{})}
+	l := newLaunch(Command{})
 	said := "first\r\nlet in: A\r\nlet in: B\r\n"
 	New(Config{Listen: func() func(string, bool) Meaning {
 		return func(line string, _ bool) Meaning {
@@ -132,7 +132,7 @@ func TestWhoSaysAgainThatTheHostHasLetItInIsNotHeard(t *testing.T) {
 
 func TestALineOlderThanTheClientIsNoExplanation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		l := &launch{began: time.Now(), answered: make(chan struct{})}
+		l := newLaunch(Command{})
 		if got := l.lastSince(l.began); got != "" {
 			t.Errorf("before any line: %q", got)
 		}
@@ -161,7 +161,7 @@ func TestANearEndThatCannotBeHadStopsTheLaunchUnlessSomebodyIsAnswered(t *testin
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				l := &launch{began: time.Now(), answered: make(chan struct{})}
+				l := newLaunch(Command{})
 				ctx, stop := context.WithCancelCause(t.Context())
 				defer stop(nil)
 				New(Config{NearEnds: []string{"1025"}, Listen: hear}).listen(l, strings.NewReader(test.words), strings.NewReader(""), zerolog.Nop(), stop)
@@ -174,7 +174,7 @@ func TestANearEndThatCannotBeHadStopsTheLaunchUnlessSomebodyIsAnswered(t *testin
 				switch d := time.Since(began); {
 				case test.want == 0 && d <= never:
 					t.Errorf("stopped after %s because of %v", d, context.Cause(ctx))
-				case test.want != 0 && (d != test.want || !errors.As(context.Cause(ctx), new(forwardError))):
+				case test.want != 0 && (d != test.want || !errors.As(context.Cause(ctx), new(failure))):
 					t.Errorf("stopped after %s because of %v, want after %s", d, context.Cause(ctx), test.want)
 				}
 				time.Sleep(never)

@@ -41,6 +41,7 @@ func init() {
 		"holder":      hold,
 		"echo":        echo,
 		"parent":      beParent,
+		"init":        beInit,
 	}
 }
 
@@ -66,6 +67,11 @@ func fake(name string, args ...string) []string {
 		panic("no fake " + name)
 	}
 	return append([]string{self, asFake, name}, args...)
+}
+
+// runs is a Config.Command.
+func runs(argv []string, env ...string) func() Command {
+	return func() Command { return Command{Argv: argv, Env: env} }
 }
 
 // hear stands in for what knows the words of the real ssh.
@@ -257,7 +263,7 @@ func echo(args []string) int {
 
 // beParent runs a tunnel, and keeps it until it is killed.
 func beParent(args []string) int {
-	t := New(Config{Argv: fake("echo", "unix", args[0]), Idle: time.Hour, Log: zerolog.New(os.Stderr)})
+	t := New(Config{Command: runs(fake("echo", "unix", args[0])), Idle: time.Hour, Log: zerolog.New(os.Stderr)})
 	go t.Run(context.Background())
 	if _, err := t.Dial(context.Background(), "unix", args[0], nil); err != nil {
 		say(err.Error())
@@ -265,6 +271,29 @@ func beParent(args []string) int {
 	}
 	fmt.Println("up")
 	select {}
+}
+
+// beInit runs a launch that leaves children behind, and reports whether they
+// have been reaped.
+func beInit(args []string) int {
+	t := New(Config{Command: runs(fake("grandfather", "member", args[0]))})
+	l := newLaunch(t.cfg.Command())
+	go func() {
+		for {
+			if c, err := net.Dial("unix", args[0]); err == nil {
+				defer c.Close()
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	if err := t.ssh(l.life, l); err == nil || err.Error() != "the last line of ssh itself" {
+		say(fmt.Sprint("the launch ended because of ", err))
+		return 1
+	}
+	pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+	say(fmt.Sprint("as pid ", os.Getpid(), ": ", pid, " ", err))
+	return 0
 }
 
 // short is a directory whose name leaves room for a Unix socket's.

@@ -33,8 +33,9 @@ func play(t *rapid.T) {
 	w := newWorld(t, Config{Idle: idle, Jitter: jitter})
 	// Drawn now, for launches are no part of the sequence of actions.
 	lives := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) life {
+		ready := rapid.SampledFrom([]time.Duration{0, 200 * time.Millisecond, 3 * time.Second, time.Minute, never}).Draw(t, "ready")
 		return life{
-			ready:     rapid.SampledFrom([]time.Duration{0, 200 * time.Millisecond, 3 * time.Second, never}).Draw(t, "ready"),
+			ready: ready, letIn: ready + 1,
 			stopTakes: rapid.SampledFrom([]time.Duration{0, time.Millisecond, 5 * time.Second}).Draw(t, "stop takes"),
 		}
 	}), 4, 4).Draw(t, "lives")
@@ -75,7 +76,7 @@ func play(t *rapid.T) {
 			k.leaves()
 		}
 		// All by itself, and without Run's being stopped, it goes down.
-		time.Sleep(idle + jitter + 5*time.Second + time.Nanosecond)
+		time.Sleep(loginLimit + idle + jitter + 5*time.Second + time.Nanosecond)
 		synctest.Wait()
 		w.noneRuns()
 	})
@@ -123,18 +124,28 @@ func play(t *rapid.T) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			for i, s := range w.lives {
-				switch {
-				case !s.told.IsZero():
-					if d := w.unused(s, s.told, true); d < idle {
-						t.Fatalf("launch %d: told to go %s after the last use (-1ns: in use), want at least %s", i, d, idle)
+				at, running := s.told, false
+				if running = s.told.IsZero() && s.ended.IsZero(); running {
+					at = time.Now().Add(1) // who has come just now is a client
+				}
+				switch in := s.began.Add(s.letIn); {
+				case at.IsZero(): // it has ended by itself
+				case at.Before(in) && (at.Sub(s.began) > loginLimit+1 || !running && at.Sub(s.began) < loginLimit):
+					t.Fatalf("launch %d: not let in, and told to go (%t) after %s", i, !running, at.Sub(s.began))
+				case at.Before(in):
+				default:
+					// From when on it was of no use to anybody: clients, or a login.
+					since := func(certain bool) time.Duration {
+						if d := w.unused(s, at, certain); d < at.Sub(in) {
+							return d
+						}
+						return at.Sub(in)
 					}
-					if d := w.unused(s, s.told, false); d > idle+jitter {
-						t.Fatalf("launch %d: told to go %s after the last use, want at most %s", i, d, idle+jitter)
+					if d := since(true); !running && (d < idle || at.Sub(s.began) < betweenLaunches) {
+						t.Fatalf("launch %d: told to go %s after its launch and %s after the last use (-1ns: in use), want at least %s", i, at.Sub(s.began), d, idle)
 					}
-				case s.ended.IsZero():
-					// The nanosecond: who has come just now is a client.
-					if d := w.unused(s, time.Now().Add(1), false); d > idle+jitter+1 {
-						t.Fatalf("launch %d: still up %s after the last use", i, d)
+					if d := since(false); d > idle+jitter+1 && at.Sub(s.began) > betweenLaunches+1 {
+						t.Fatalf("launch %d: up %s after the last use", i, d)
 					}
 				}
 			}

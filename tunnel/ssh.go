@@ -35,17 +35,21 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	}
 	defer p.close()
 
-	cmd := exec.CommandContext(ctx, t.cfg.Argv[0], t.cfg.Argv[1:]...)
-	cmd.Env = t.cfg.Env
+	cmd := exec.CommandContext(ctx, l.command.Argv[0], l.command.Argv[1:]...)
+	cmd.Env = l.command.Env
 	cmd.Stdout, cmd.Stderr = p.in[0], p.in[1]
 	cmd.SysProcAttr = childAttributes()
 	// ssh leads a process group, so that what it has started (a ProxyCommand)
 	// goes with it.
 	cmd.Cancel = func() error {
 		t.cfg.Log.Info().Int("pid", cmd.Process.Pid).Msg("killing ssh")
-		return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+		sig := syscall.SIGTERM
+		if isLost(context.Cause(ctx)) {
+			sig = syscall.SIGKILL // it would take leave over a dead connection
+		}
+		return syscall.Kill(-cmd.Process.Pid, sig)
 	}
-	cmd.WaitDelay = stopTimeout
+	cmd.WaitDelay = t.stopTimeout
 
 	// The parent whose death kills ssh is this thread, not the process: keep
 	// it until ssh has ended (prctl(2), PR_SET_PDEATHSIG).
@@ -55,11 +59,11 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	err = cmd.Start()
 	p.closeIn()
 	if err != nil {
-		return failure{why: fmt.Errorf("cannot run %s: %w", t.cfg.Argv[0], err), kind: Unseen, hopeless: true}
+		return failure{why: fmt.Errorf("cannot run %s: %w", l.command.Argv[0], err), kind: Unseen, hopeless: true}
 	}
 	l.runs(cmd.Process.Pid, t.cfg.Prove) // before it is waited for: its pid is its own
 	log := t.cfg.Log.With().Int("pid", cmd.Process.Pid).Logger()
-	log.Info().Str("argv", shellWords(t.cfg.Argv)).Msg("launched ssh")
+	log.Info().Str("argv", shellWords(l.command.Argv)).Msg("launched ssh")
 
 	heard := make(chan struct{})
 	go func() { // ends when ssh's ends of the pipes are closed, or at the deadline below
@@ -76,12 +80,25 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	<-followed
 	// Whoever is left of the group has lost its ssh.
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	if os.Getpid() == 1 {
+		reap(cmd.Process.Pid)
+	}
 	p.hurry()
 	<-heard
 	return t.whyEnded(ctx, l, err)
 }
 
-// whyEnded is nil if ssh was told to go by Run. ssh's exit status says next to
+// reap waits for those of a process group that has been killed who are children
+// of ours, as we are everybody's next of kin (init's part, in a container).
+func reap(group int) {
+	for {
+		if _, err := syscall.Wait4(-group, nil, 0, nil); err != nil && err != syscall.EINTR {
+			return
+		}
+	}
+}
+
+// whyEnded is nil if ssh was told to go by Run for no fault of its own. ssh's exit status says next to
 // nothing (255 for all errors, 0 after TERM), so its words come first. Of an ssh
 // that somebody has killed they are not the reason; and whoever was let in has
 // done nothing that the host minds.
@@ -97,10 +114,10 @@ func (t *Tunnel) whyEnded(ctx context.Context, l *launch, err error) error {
 	if w := l.wordsSince(since); w.text != "" {
 		f = failure{why: errors.New(w.text), kind: w.failure}
 	}
-	var broken forwardError
+	var cause failure
 	switch {
-	case errors.As(context.Cause(ctx), &broken):
-		return failure{why: broken, kind: Unseen}
+	case errors.As(context.Cause(ctx), &cause):
+		return cause
 	case ctx.Err() != nil:
 		return nil
 	case isClosed(l.letIn) || isClosed(l.answered):

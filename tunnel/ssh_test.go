@@ -100,14 +100,14 @@ func command(t *testing.T, cfg Config) *running {
 	r := &running{log: new(logBook), err: make(chan error, 1)}
 	cfg.Log, cfg.Listen = zerolog.New(r.log), hear
 	tunnel := New(cfg)
-	ctx, stop := context.WithCancel(context.Background())
-	r.launch = &launch{began: time.Now(), running: make(chan struct{}), stop: stop, answered: make(chan struct{}), ended: make(chan struct{}), letIn: make(chan struct{}), wire: newWire()}
+	tunnel.stopTimeout = 100 * time.Millisecond
+	r.launch = newLaunch(cfg.Command())
 	go func() {
 		defer close(r.ended)
-		r.err <- tunnel.ssh(ctx, r.launch)
+		r.err <- tunnel.ssh(r.life, r.launch)
 	}()
 	t.Cleanup(func() {
-		stop()
+		r.stop(nil)
 		<-r.ended
 	})
 	return r
@@ -168,7 +168,7 @@ func TestTheReasonOfAnEndIsSSHsLastLine(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			r := command(t, Config{Argv: test.argv})
+			r := command(t, Config{Command: runs(test.argv)})
 			r.ends(t, test.want)
 			isGone(t, r.pid(t))
 		})
@@ -177,11 +177,11 @@ func TestTheReasonOfAnEndIsSSHsLastLine(t *testing.T) {
 
 func TestAProgramThatCannotBeRunIsNamed(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "no-such-ssh")
-	err := command(t, Config{Argv: []string{missing}}).end(t)
+	err := command(t, Config{Command: runs([]string{missing})}).end(t)
 	if err == nil || !strings.HasPrefix(err.Error(), "cannot run "+missing+": ") || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
-	err = command(t, Config{Argv: []string{t.TempDir()}}).end(t)
+	err = command(t, Config{Command: runs([]string{t.TempDir()})}).end(t)
 	if !errors.Is(err, os.ErrPermission) {
 		t.Errorf("a directory: got %v", err)
 	}
@@ -191,10 +191,10 @@ func TestAProgramThatCannotBeRunIsNamed(t *testing.T) {
 }
 
 func TestSSHThatIsToldToGoHasNoReason(t *testing.T) {
-	r := command(t, Config{Argv: fake("speaker", "stay", "a word")})
+	r := command(t, Config{Command: runs(fake("speaker", "stay", "a word"))})
 	r.log.find(t, "a word")
 	pid := r.pid(t)
-	r.stop()
+	r.stop(nil)
 	if err := r.end(t); err != nil {
 		t.Errorf("got %v", err)
 	}
@@ -204,10 +204,10 @@ func TestSSHThatIsToldToGoHasNoReason(t *testing.T) {
 
 func TestSSHThatIsDeafToTermIsKilled(t *testing.T) {
 	t.Parallel()
-	r := command(t, Config{Argv: fake("deaf")})
+	r := command(t, Config{Command: runs(fake("deaf"))})
 	r.log.find(t, `"deaf"`)
 	pid := r.pid(t)
-	r.stop()
+	r.stop(nil)
 	if err := r.end(t); err != nil {
 		t.Errorf("got %v", err)
 	}
@@ -219,7 +219,7 @@ func TestSSHThatIsDeafToTermIsKilled(t *testing.T) {
 func grandchild(t *testing.T, kind string) (*running, net.Conn) {
 	t.Helper()
 	socket := filepath.Join(short(t), "s")
-	r := command(t, Config{Argv: fake("grandfather", kind, socket)})
+	r := command(t, Config{Command: runs(fake("grandfather", kind, socket))})
 	c := dialSoon(t, "unix", socket)
 	if _, err := c.Read(make([]byte, 1)); err != nil { // its greeting
 		t.Fatal(err)
@@ -259,7 +259,7 @@ func TestWhatSSHHasStartedGoesWithIt(t *testing.T) {
 
 func TestWhatSSHHasStartedIsToldToGo(t *testing.T) {
 	r, c := grandchild(t, "member that is told")
-	r.stop()
+	r.stop(nil)
 	if word, err := io.ReadAll(c); string(word) != "T" || err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("got %q, %v", word, err)
 	}
@@ -278,7 +278,7 @@ func TestAStrayThatKeepsSSHsStderrOpenHoldsNobodyUp(t *testing.T) {
 }
 
 func TestAFloodOfWordsIsLoggedInPart(t *testing.T) {
-	r := command(t, Config{Argv: append(fake("speaker", "1"), slices.Repeat([]string{"blah"}, 10*maxLines)...)})
+	r := command(t, Config{Command: runs(append(fake("speaker", "1"), slices.Repeat([]string{"blah"}, 10*maxLines)...))})
 	r.ends(t, "blah")
 	// The lines may come within one second, or a few.
 	if n := r.log.count(`"stderr":"blah"`); n < maxLines || n >= 10*maxLines {
@@ -306,7 +306,7 @@ func TestANearEndThatSSHCannotListenOnEndsTheLaunch(t *testing.T) {
 	} {
 		t.Run(strings.Trim(test.end, "/"), func(t *testing.T) {
 			t.Parallel()
-			r := command(t, Config{Argv: fake("speaker", append([]string{"stay"}, test.lines...)...), NearEnds: []string{"7", test.end}})
+			r := command(t, Config{Command: runs(fake("speaker", append([]string{"stay"}, test.lines...)...)), NearEnds: []string{"7", test.end}})
 			r.ends(t, test.want)
 			isGone(t, r.pid(t))
 		})
@@ -322,7 +322,7 @@ func TestSSHGetsOnlyWhatItIsGiven(t *testing.T) {
 	defer l.Close()
 	env := []string{"PATH=/bin", "ODD=a=b ü\n"}
 	file := filepath.Join(t.TempDir(), "sight")
-	r := command(t, Config{Argv: fake("looker", file), Env: env})
+	r := command(t, Config{Command: runs(fake("looker", file), env...)})
 	r.ends(t, "seen")
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -362,7 +362,7 @@ func inherited(fd int) bool {
 func TestNoEnvironmentMeansOurs(t *testing.T) {
 	t.Setenv("MARK", "ours")
 	file := filepath.Join(t.TempDir(), "sight")
-	command(t, Config{Argv: fake("looker", file)}).ends(t, "seen")
+	command(t, Config{Command: runs(fake("looker", file))}).ends(t, "seen")
 	text, _ := os.ReadFile(file)
 	if !bytes.Contains(text, []byte(`"MARK=ours"`)) {
 		t.Errorf("got %s", text)
@@ -415,8 +415,9 @@ func nearEndFor(t *testing.T, network string) string {
 // supervised is a running tunnel with the echo behind it.
 func supervised(t *testing.T, network, address string, cfg Config) *Tunnel {
 	t.Helper()
-	cfg.Argv, cfg.Name = fake("echo", network, address), "far"
+	cfg.Command, cfg.Name = runs(fake("echo", network, address)), "far"
 	tunnel := New(cfg)
+	tunnel.between = 0
 	ctx, stop := context.WithCancel(context.Background())
 	go tunnel.Run(ctx)
 	t.Cleanup(func() {
@@ -487,7 +488,8 @@ func TestSSHEndsAfterItsLastClientAndIsLaunchedAgain(t *testing.T) {
 func TestLaunchesLeaveNothingBehind(t *testing.T) {
 	rounds := func() {
 		address := nearEndFor(t, "unix")
-		tunnel := New(Config{Argv: fake("echo", "unix", address)})
+		tunnel := New(Config{Command: runs(fake("echo", "unix", address))})
+		tunnel.between = 0
 		ctx, stop := context.WithCancel(t.Context())
 		go tunnel.Run(ctx)
 		for range 5 {
@@ -501,7 +503,7 @@ func TestLaunchesLeaveNothingBehind(t *testing.T) {
 		}
 		stop()
 		<-tunnel.stopped
-		command(t, Config{Argv: []string{address}}).end(t) // that cannot be run
+		command(t, Config{Command: runs([]string{address})}).end(t) // that cannot be run
 	}
 	rounds() // what the runtime keeps, it has now
 	goroutines, open := runtime.NumGoroutine(), descriptors()

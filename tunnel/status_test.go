@@ -13,19 +13,19 @@ import (
 func TestTheStatusFollowsTheTunnel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []State
-		tun := New(Config{Idle: time.Minute, Changed: func(s Status) {
+		tun := New(Config{Command: runs(nil), Idle: time.Minute, Changed: func(s Status) {
 			if len(told) == 0 || told[len(told)-1] != s.State {
 				told = append(told, s.State)
 			}
 		}})
-		fail := errors.New("refused")
+		fail := failure{why: errors.New("refused"), kind: Unseen}
 		tun.run = func(ctx context.Context, l *launch) error {
 			l.runs(4711, nil)
 			select {
 			case <-ctx.Done():
 				time.Sleep(time.Second) // slow to go
 				return nil
-			case <-time.After(time.Hour):
+			case <-time.After(90 * time.Second):
 				return fail
 			}
 		}
@@ -62,7 +62,7 @@ func TestTheStatusFollowsTheTunnel(t *testing.T) {
 		if r, err = tun.lease(ctx); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Hour)
+		time.Sleep(90 * time.Second)
 		synctest.Wait()
 		if s := tun.Status(); s.State != BackingOff || s.Why != fail || !s.Until.After(time.Now()) {
 			t.Errorf("failed: %+v", s)

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,14 +103,53 @@ func TestTheCountdownStartsWhenTheLastClientLeaves(t *testing.T) {
 	})
 }
 
-func TestATunnelWithoutIdleIsClosedAtOnce(t *testing.T) {
+func TestATunnelWithoutIdleIsClosedAtOnceButNotBeforeItIsThreeSecondsOld(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
-		w.comes(never).connected().leaves()
+		came := time.Now()
+		k := w.comes(never).connected()
+		k.leaves()
+		time.Sleep(time.Second)
+		w.comes(never).connected().waitedFor(dialTakes).leaves()
+		time.Sleep(time.Minute)
+		w.launched(1).toldAfter(t, came, 3*time.Second)
+		k = w.comes(never).connected()
+		time.Sleep(time.Minute)
+		k.leaves()
 		last := time.Now()
 		time.Sleep(time.Nanosecond) // zero may be as long as that
-		w.launched(1).toldAfter(t, last, 0)
+		w.launched(2).toldAfter(t, last, 0)
 	})
+}
+
+func TestManyShortClientsAreNotManyLaunches(t *testing.T) {
+	for name, s := range map[string]life{"logins that work": {ready: 500 * time.Millisecond, letIn: 400 * time.Millisecond}, "logins that fail": {ready: never, lasts: 100 * time.Millisecond, why: errRefused}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, Config{})
+				w.plan = func(int) life { return s }
+				for range 121 {
+					k := w.comes(60 * time.Millisecond)
+					if <-k.done; k.err == nil {
+						k.leaves()
+					}
+					time.Sleep(65 * time.Millisecond)
+				}
+				lives := w.launches()
+				if len(lives) < 2 || len(lives) > 6 {
+					t.Errorf("%d launches in 15 s", len(lives))
+				}
+				for i := range lives[1:] {
+					if d := lives[i+1].began.Sub(lives[i].began); d < betweenLaunches {
+						t.Errorf("launch %d came %s after the one before", i+1, d)
+					}
+					if s.ready < never && lives[i].told.Sub(lives[i].began) < s.letIn {
+						t.Errorf("launch %d was told to go in the middle of its login", i)
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestTheCountdownIsDrawnAfreshEachTime(t *testing.T) {
@@ -226,15 +266,87 @@ func TestNewcomersWaitWhileTheTunnelClosesAndRelaunchWithoutBackOff(t *testing.T
 	})
 }
 
-func TestAClientThatGivesUpGivesItsLeaseBack(t *testing.T) {
+func TestALoginIsNotBrokenOffBecauseItsClientsHaveLeft(t *testing.T) {
+	const still = "no tunnel to far: ssh is still trying after %d s; with a longer --wait you may get through"
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t, Config{Idle: 10 * time.Second}, life{ready: never})
+		w := newWorld(t, Config{Idle: 10 * time.Second}, life{ready: 31 * time.Second})
 		a, b := w.comes(5*time.Second), w.comes(7*time.Second)
-		a.refused("no tunnel to far: ssh is not ready after 5 s").waitedFor(5 * time.Second)
-		b.refused("no tunnel to far: ssh is not ready after 7 s").waitedFor(7 * time.Second)
+		a.refused(fmt.Sprintf(still, 5)).waitedFor(5 * time.Second)
+		b.refused(fmt.Sprintf(still, 7)).waitedFor(7 * time.Second)
+		time.Sleep(20 * time.Second)
+		k := w.comes(25 * time.Second).connected()
+		if most := 4*time.Second + 50*time.Millisecond + 2*dialTakes; k.waited < 4*time.Second || k.waited > most {
+			t.Errorf("connected after %s, want 4 s", k.waited)
+		}
+		k.leaves()
 		last := time.Now()
 		time.Sleep(time.Hour)
 		w.launched(1).toldAfter(t, last, 10*time.Second)
+	})
+}
+
+func TestTheCountdownBeginsWhenTheHostLetsSSHInIfNobodyWaitsAnyMore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Idle: 10 * time.Second}, life{letIn: 31 * time.Second, ready: 31 * time.Second}, life{letIn: 31 * time.Second, ready: 31 * time.Second})
+		began := time.Now()
+		<-w.comes(5 * time.Second).done
+		time.Sleep(time.Hour)
+		w.launched(1).toldAfter(t, began, 41*time.Second)
+		// A client in it calls it off.
+		began = time.Now()
+		<-w.comes(5 * time.Second).done
+		time.Sleep(time.Until(began.Add(40 * time.Second)))
+		k := w.comes(time.Second).connected().waitedFor(dialTakes)
+		time.Sleep(time.Hour)
+		w.isUp()
+		k.leaves()
+	})
+}
+
+func TestALaunchThatDoesNotLogInIsEndedAfterTwoMinutes(t *testing.T) {
+	for name, s := range map[string]life{"without a word": {ready: never, stopTakes: 2 * time.Second}, "which was let in": {ready: never, letIn: time.Minute}, "which answers": {ready: time.Minute}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, Config{Idle: 10 * time.Second}, s)
+				began := time.Now()
+				k := w.comes(3 * time.Hour)
+				time.Sleep(loginLimit - 1)
+				w.isUp()
+				if name != "without a word" {
+					time.Sleep(time.Hour)
+					w.isUp()
+					w.launched(1)
+				} else {
+					time.Sleep(time.Second)
+					w.launched(1).toldAfter(t, began, loginLimit)
+					k.connected() // by the next one
+					if second := w.launched(2).began.Sub(w.launches()[0].ended); second < 3*time.Second || second > 3600*time.Millisecond {
+						t.Errorf("relaunched after %s, want a pause of 3 s, as the host may have counted it", second)
+					}
+					if s := w.Status(); s.LastError == nil || s.LastError.Error() != "ssh has not logged in after 2 min" {
+						t.Errorf("the reason is %v", s.LastError)
+					}
+				}
+				k.giveUp(nil)
+				if <-k.done; k.err == nil {
+					k.leaves()
+				}
+			})
+		})
+	}
+}
+
+func TestTheReasonOfALoginThatIsTooSlowHasWhatWasSaid(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, life{ready: never})
+		k := w.comes(loginLimit)
+		synctest.Wait()
+		w.launched(1).l.remember(Meaning{Why: "Confirm user presence"})
+		<-k.done
+		time.Sleep(time.Second)
+		if s := w.Status(); s.LastError == nil || s.LastError.Error() != "ssh has not logged in after 2 min (Confirm user presence)" {
+			t.Errorf("the reason is %v", s.LastError)
+		}
 	})
 }
 

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"context"
 	"runtime"
 	"strings"
 	"sync"
@@ -47,10 +46,11 @@ func (w *wanderer) Write(p []byte) (int, error) {
 // may have that thread as long as ssh lives.
 func TestTheThreadThatHasStartedSSHIsKept(t *testing.T) {
 	w := &wanderer{threads: make(map[int]bool)}
-	tunnel := New(Config{Argv: fake("speaker", "1", "word"), Log: zerolog.New(w)})
+	tunnel := New(Config{Command: runs(fake("speaker", "1", "word")), Log: zerolog.New(w)})
 	done := make(chan error, 1)
 	go func() {
-		done <- tunnel.ssh(context.Background(), &launch{began: time.Now(), running: make(chan struct{}), answered: make(chan struct{}), letIn: make(chan struct{}), wire: newWire()})
+		l := newLaunch(tunnel.cfg.Command())
+		done <- tunnel.ssh(l.life, l)
 	}()
 	select {
 	case err := <-done:

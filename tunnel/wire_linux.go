@@ -60,6 +60,10 @@ const (
 	// ackFor bounds the wait for a first byte, and with it the wake-ups. What has
 	// to be acknowledged comes after a round trip, and few are as long as this.
 	ackFor = time.Second
+	// execTakes is for how long the kernel may refuse us what it allows later: in
+	// the middle of execve(2) ssh still has the rights of a process that gave up
+	// root.
+	execTakes = 100 * time.Millisecond
 	// maxFamily bounds the processes that are looked through.
 	maxFamily = 16
 )
@@ -93,11 +97,15 @@ func (w *wire) launching(pid int, l *launch, gone <-chan struct{}) {
 	pause := func() <-chan time.Time { return time.After(max(ackEvery, time.Since(began)/128)) }
 	for !isClosed(l.letIn) {
 		found, again := w.find(pid)
+		wait := pause()
 		if w.take(found); !again {
-			return
+			if time.Since(began) > execTakes {
+				return
+			}
+			wait = time.After(execTakes / 10)
 		}
 		select {
-		case <-pause():
+		case <-wait:
 		case <-l.letIn:
 		case <-l.answered:
 			if !isClosed(l.letIn) {

@@ -214,7 +214,7 @@ func TestNothingWakesUpForAClientThatHasWaitedForLongOrForNobody(t *testing.T) {
 // 64th of that at most.
 func TestAWaitForAFirstByteWakesUpMoreAndMoreRarely(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w, l := newWire(), &launch{letIn: make(chan struct{}), answered: make(chan struct{})}
+		w, l := newWire(), newLaunch(Command{})
 		var at []time.Duration
 		null, err := os.Open(os.DevNull)
 		if err != nil {
@@ -247,7 +247,7 @@ func TestAWaitForAFirstByteWakesUpMoreAndMoreRarely(t *testing.T) {
 func TestTheLoginsEndIsSeenAlsoIfSomebodyIsAnsweredAtThatMoment(t *testing.T) {
 	for range 20 { // select may choose either
 		bubble(t, func(t *testing.T) {
-			w, l := newWire(), &launch{letIn: make(chan struct{}), answered: make(chan struct{})}
+			w, l := newWire(), newLaunch(Command{})
 			w.find = func(int) ([]socket, bool) {
 				if !isClosed(l.letIn) {
 					l.loggedIn("ssh's")
@@ -268,7 +268,7 @@ func TestTheLoginsEndIsSeenAlsoIfSomebodyIsAnsweredAtThatMoment(t *testing.T) {
 
 func TestTheEndOfALongLoginIsNotWaitedFor(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w, l := newWire(), &launch{letIn: make(chan struct{}), answered: make(chan struct{})}
+		w, l := newWire(), newLaunch(Command{})
 		var last time.Time
 		w.find = func(int) ([]socket, bool) { last = time.Now(); return nil, true }
 		gone := make(chan struct{})
@@ -286,7 +286,7 @@ func TestTheEndOfALongLoginIsNotWaitedFor(t *testing.T) {
 // looks counts how often a wire looks for sockets while ssh logs in.
 func looks(t *testing.T, login time.Duration, again bool) (n int) {
 	bubble(t, func(t *testing.T) {
-		w, l := newWire(), &launch{letIn: make(chan struct{}), answered: make(chan struct{})}
+		w, l := newWire(), newLaunch(Command{})
 		w.find = func(int) ([]socket, bool) { n++; return nil, again }
 		gone := make(chan struct{})
 		go w.follow(1, l, gone)
@@ -306,8 +306,8 @@ func TestALoginIsLookedAtEachMillisecondAtFirstAndMoreAndMoreRarely(t *testing.T
 	}
 }
 
-func TestWhereTheKernelDoesNotLetUsNobodyLooksAgain(t *testing.T) {
-	if n := looks(t, time.Minute, false); n != 1 {
+func TestWhereTheKernelDoesNotLetUsNobodyLooksForLong(t *testing.T) {
+	if n := looks(t, time.Minute, false); n < 2 || n > 12 {
 		t.Errorf("looked %d times", n)
 	}
 }

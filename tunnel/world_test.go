@@ -28,6 +28,8 @@ type life struct {
 	lasts     time.Duration // it ends by itself after this long; 0: it does not
 	why       error         // of ending by itself
 	stopTakes time.Duration // from being told to its end
+	dies      time.Duration // after this long its connection to the host is dead; 0: it does not
+	freezes   time.Duration // after this long the host's sshd stands still; 0: it does not
 
 	l                  *launch
 	began, told, ended time.Time // zero: not yet
@@ -66,6 +68,9 @@ func newWorld(t tester, cfg Config, lives ...life) *world {
 	if cfg.Name == "" {
 		cfg.Name = "far"
 	}
+	if cfg.Command == nil {
+		cfg.Command = func() Command { return Command{} }
+	}
 	w := &world{Tunnel: New(cfg), t: t}
 	w.plan = func(n int) life {
 		if n < len(lives) {
@@ -74,6 +79,7 @@ func newWorld(t tester, cfg Config, lives ...life) *world {
 		return life{}
 	}
 	w.run, w.dial = w.ssh, w.near
+	w.Tunnel.signs = w.signsOf
 	ctx, stop := context.WithCancel(context.Background())
 	w.stopRun = func() {
 		w.mu.Lock()
@@ -130,9 +136,12 @@ func (w *world) ssh(ctx context.Context, l *launch) error {
 		w.mu.Lock()
 		s.told = time.Now()
 		if !w.stopping {
-			if s.open > 0 {
+			if s.open > 0 && !isLost(context.Cause(ctx)) {
 				w.t.Errorf("told to go under %d connected clients", s.open)
 			}
+		}
+		if f := (failure{}); errors.As(context.Cause(ctx), &f) {
+			why = f
 		}
 		w.mu.Unlock()
 		time.Sleep(s.stopTakes)
@@ -164,6 +173,24 @@ func (w *world) near(ctx context.Context, _, _ string) (stream, error) {
 	}
 	s.open++
 	return &fakeConn{w: w, life: s}, nil
+}
+
+// signsOf is the fake of the kernel's knowledge. Whoever waits owes something.
+func (w *world) signsOf(l *launch) (signs, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.last()
+	if s == nil || s.l != l {
+		return signs{}, false
+	}
+	age := time.Since(s.began)
+	switch {
+	case s.dies > 0 && age >= s.dies:
+		return signs{heard: age - s.dies, data: age - s.dies, owed: true}, true
+	case s.freezes > 0 && age >= s.freezes:
+		return signs{data: age - s.freezes}, true
+	}
+	return signs{}, true
 }
 
 // last is the last launch. The caller holds w.mu.

@@ -56,6 +56,7 @@ type checkup struct {
 	program string // ssh's path; "" if there is none
 	refused bool   // by ssh: its settings
 	version openssh.Version
+	client  *openssh.Client
 	config  openssh.Config // as our ssh will have them; nil: not known
 	login   login
 	badKeys []key // that cannot be used without being asked

@@ -63,14 +63,16 @@ func (c *checkup) tryLogin(ctx context.Context) {
 	}
 	defer os.RemoveAll(dir)
 	s, first := c.atSpareEnds(dir)
-	argv := command(s).Argv(c.version)
+	c.client.Forwards = forward.Lines(s.Forwards)
+	argv := c.client.Argv()
 	c.login.said = newHearer(c.config)
 
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	t := tunnel.New(tunnel.Config{
-		Argv:     slices.Concat(argv[:1], first, argv[1:]),
-		Env:      openssh.Env(),
+		Command: func() tunnel.Command {
+			return tunnel.Command{Argv: slices.Concat(argv[:1], first, argv[1:]), Env: openssh.Env(false)}
+		},
 		Name:     c.Host,
 		NearEnds: forward.NearEnds(s.Forwards),
 		Idle:     time.Hour, // until we are through

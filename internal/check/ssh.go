@@ -43,8 +43,11 @@ func (c *checkup) checkConfig(ctx context.Context) {
 	if c.program == "" {
 		return
 	}
-	config, err := command(c.Settings).Ask(ctx, c.version)
-	c.config = config
+	c.client = &openssh.Client{Command: command(c.Settings), Version: c.version}
+	theirs, err := c.client.Ask(ctx)
+	if err == nil {
+		c.config, err = c.client.InForce(ctx)
+	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		c.add("ssh -G", doubtful, "ssh has not said what it makes of its settings after 10 s: does a Match exec take long? Each login waits for it as well",
@@ -65,10 +68,8 @@ func (c *checkup) checkConfig(ctx context.Context) {
 			text += "; " + k + " " + v
 		}
 	}
-	if plain, err := command(c.Settings).AskPlainly(ctx); err == nil {
-		if o := plain.Overridden(); len(o) > 0 {
-			text += "; overridden: " + strings.Join(o, ", ")
-		}
+	if o := theirs.Overridden(); len(o) > 0 {
+		text += "; overridden: " + strings.Join(o, ", ")
 	}
 	c.add("ssh -G", well, text)
 }

@@ -29,11 +29,15 @@ func (l *life) attend() error {
 	// There is little garbage, and a daemon's memory counts more than the
 	// microseconds that collecting it takes: 1,000 clients take a fifth less.
 	debug.SetGCPercent(25)
-	t := tunnel.New(l.tunnelConfig())
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	var asking sync.WaitGroup
+	defer asking.Wait()
 	life, end := context.WithCancel(context.Background())
 	defer end()
+	cfg := l.tunnelConfig()
+	cfg.Changed = func(now tunnel.Status) { l.changed(life, now, &asking) }
+	t := tunnel.New(cfg)
 	closed := make(chan struct{})
 	go func() { defer close(closed); t.Run(life) }()
 	ctx, stop := context.WithCancel(context.Background())
@@ -149,26 +153,31 @@ func (l *life) open(ctx context.Context, t *tunnel.Tunnel, f *forward.Forwarder,
 }
 
 func (l *life) tunnelConfig() tunnel.Config {
-	s, log, tell := l.s, l.log, l.tell
-	argv := command(s).Argv(l.version)
+	s, ssh := l.s, l.ssh
 	return tunnel.Config{
-		Argv:     argv,
-		Env:      append(openssh.Env(), peer.Mark()),
+		Command: func() tunnel.Command {
+			return tunnel.Command{Argv: ssh.Argv(), Env: append(openssh.Env(false), peer.Mark()), Probe: ssh.Probe()}
+		},
 		Name:     s.Host,
 		NearEnds: forward.NearEnds(s.Forwards),
 		Idle:     s.Idle,
 		Jitter:   s.Jitter,
-		Prove:    peer.Prover(argv),
-		Listen:   hear,
-		Changed:  func(now tunnel.Status) { tell.Status(sentence(now)) },
-		Log:      log,
+		Prove:    peer.Prover(ssh.Argv()),
+		Listen: func() func(string, bool) tunnel.Meaning {
+			r := openssh.NewReader(ssh.Jumps)
+			return func(line string, fromLog bool) tunnel.Meaning { return tunnel.Meaning(r.Read(line, fromLog)) }
+		},
+		Log: l.log,
 	}
 }
 
-// hear tells tunnel what the words of one ssh mean for it.
-func hear() func(line string, fromLog bool) tunnel.Meaning {
-	r := openssh.NewReader(func() bool { return false })
-	return func(line string, fromLog bool) tunnel.Meaning { return tunnel.Meaning(r.Read(line, fromLog)) }
+// changed tells how the tunnel is. When there is none, nobody is kept waiting, and
+// ssh is asked whether ssh_config has changed; asking waits for the end of that.
+func (l *life) changed(ctx context.Context, now tunnel.Status, asking *sync.WaitGroup) {
+	l.tell.Status(sentence(now))
+	if now.State == tunnel.Down || now.State == tunnel.BackingOff {
+		asking.Go(func() { _, _ = l.ssh.Ask(ctx) }) // if it cannot be, what is known stays
+	}
 }
 
 // reload is for HUP: what may have changed while nobody told us.

@@ -22,32 +22,35 @@ const proveTimeout = 2 * time.Second
 
 var errStopped = errors.New("stopped by a signal before it was ready")
 
-// prove refuses what does not mend itself: an ssh that is not there, or one that
+// prove returns the ssh that makes the tunnel, asked what it makes of ssh_config.
+// It refuses what does not mend itself: an ssh that is not there, or one that
 // will not run with these settings. A signal ends it, and the ssh that it asks.
-func prove(s settings.Settings) (openssh.Version, error) {
+func prove(s settings.Settings) (*openssh.Client, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
-	version, err := openssh.AskVersion(ctx, s.SSH)
+	ssh := &openssh.Client{Command: command(s)}
+	var err error
+	ssh.Version, err = openssh.AskVersion(ctx, s.SSH)
 	if ctx.Err() != nil {
-		return version, errStopped
+		return nil, errStopped
 	}
 	if notFound, notRun := (*exec.Error)(nil), (*fs.PathError)(nil); errors.As(err, &notFound) || errors.As(err, &notRun) {
-		return version, fail.Exit(fail.Hint(fmt.Errorf("cannot run ssh: %w", err), "sudo apt install openssh-client # or --ssh PROGRAM"), fail.Usage)
+		return nil, fail.Exit(fail.Hint(fmt.Errorf("cannot run ssh: %w", err), "sudo apt install openssh-client # or --ssh PROGRAM"), fail.Usage)
 	}
-	if version == (openssh.Version{}) || !version.AtLeast(6, 8) { // which has no -G
-		return version, nil
+	if ssh.Version == (openssh.Version{}) || !ssh.Version.AtLeast(6, 8) { // which has no -G
+		return ssh, nil
 	}
 	asking, cancel := context.WithTimeout(ctx, proveTimeout)
 	defer cancel()
 	var exit *exec.ExitError
-	_, err = command(s).Ask(asking, version)
+	_, err = ssh.Ask(asking)
 	if ctx.Err() != nil {
-		return version, errStopped
+		return nil, errStopped
 	}
 	if err == nil || asking.Err() != nil || errors.As(err, &exit) || errors.Is(err, exec.ErrWaitDelay) {
-		return version, nil
+		return ssh, nil
 	}
-	return version, fail.Exit(fail.Hint(fmt.Errorf("ssh does not like its settings: %w", err), "minimail check # tries them one by one"), fail.Usage)
+	return nil, fail.Exit(fail.Hint(fmt.Errorf("ssh does not like its settings: %w", err), "minimail check # tries them one by one"), fail.Usage)
 }
 
 func command(s settings.Settings) openssh.Command {

@@ -22,8 +22,8 @@ type life struct {
 	log   zerolog.Logger
 	tell  *daemon.Teller
 	doors []door
-	// version is ssh's.
-	version openssh.Version
+	ssh   *openssh.Client
+
 	refused refusals
 }
 
@@ -94,7 +94,7 @@ func (l *life) become(who *user.User) (err error) {
 	} else { // systemd's, for ports below 1024
 		dropErr = privdrop.Capabilities()
 	}
-	if l.version, err = prove(l.s); err != nil {
+	if l.ssh, err = prove(l.s); err != nil {
 		return err
 	}
 	l.log = newLogger(l.s, os.Stderr)

@@ -95,7 +95,7 @@ func TestFault35HostBeginsWithADash(t *testing.T) {
 		t.Errorf("%v, %q", err, out)
 	}
 	// Even if it came that far, ssh would not take it for an option.
-	argv := (openssh.Command{Program: "ssh", Host: "-oProxyCommand=touch " + mark}).Argv(openssh.Version{})
+	argv := (&openssh.Client{Command: openssh.Command{Program: "ssh", Host: "-oProxyCommand=touch " + mark}}).Argv()
 	_ = exec.Command(argv[0], argv[1:]...).Run()
 	if testbed.Exists(mark) {
 		t.Error("the host was an option")

@@ -2,12 +2,7 @@
 // version, its settings, and what it says.
 package openssh
 
-import (
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
-)
+import "slices"
 
 // A Command is the ssh that makes a tunnel.
 type Command struct {
@@ -18,18 +13,11 @@ type Command struct {
 	Forwards   []string // each as -L takes it, NEAR:FAR
 }
 
-// Argv is its command line. With it ssh's standard output is ssh's log: what
-// stands there, ssh itself has said (do_log in log.c). Its standard error has
-// the host's banner (input_userauth_banner in sshconnect2.c), and the words of
-// whatever ssh runs.
-func (c Command) Argv(version Version) []string {
-	return slices.Concat([]string{c.Program, "-E", "/dev/stdout"}, c.arguments(version))
-}
-
-// arguments are what is the same when ssh is only asked (-G). ssh takes the
-// first value it sees of an option, so what supervision depends on comes first,
-// then what the user wants, then what we would like. All of it beats ssh_config.
-func (c Command) arguments(version Version) []string {
+// arguments are those of the tunnel, with values of ours for what the user has
+// left open. ssh takes the first value it sees of an option, so what supervision
+// depends on comes first, then what the user wants, then our defaults. All of it
+// beats ssh_config.
+func (c Command) arguments(version Version, defaults []string) []string {
 	argv := append(c.file(), "-N")
 	options := []string{
 		// It must stay our child, and be the one that has the near end.
@@ -48,14 +36,7 @@ func (c Command) arguments(version Version) []string {
 	if version.AtLeast(8, 7) {
 		options = append(options, "ForkAfterAuthentication=no")
 	}
-	options = append(options, c.Options...)
-	options = append(options,
-		// Notice a dead host, before we are up and after.
-		"ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3",
-		// Hear why something fails, even if ssh_config says QUIET.
-		"LogLevel=VERBOSE",
-	)
-	argv = append(argv, each("-o", options)...)
+	argv = append(argv, each("-o", slices.Concat(options, c.Options, defaults))...)
 	argv = append(argv, each("-L", c.Forwards)...)
 	return append(argv, "--", c.Host)
 }
@@ -77,24 +58,4 @@ func each(flag string, values []string) (args []string) {
 		args = append(args, flag, v)
 	}
 	return args
-}
-
-// Env is our environment without what is only for us. What ssh_config's
-// Match exec or a ProxyCommand may look at stays. They are run by $SHELL, which
-// an account that nobody logs in to (nologin(8)) does not really have.
-func Env() []string {
-	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
-		name, _, _ := strings.Cut(kv, "=")
-		for _, ours := range []string{"MINIMAIL_", "SUDO_", "LISTEN_", "WATCHDOG_", "NOTIFY_SOCKET", "GOCOVERDIR", "_GO_DAEMON"} {
-			if strings.HasPrefix(name, ours) {
-				return true
-			}
-		}
-		return false
-	})
-	switch filepath.Base(os.Getenv("SHELL")) {
-	case "nologin", "false":
-		env = append(env, "SHELL=/bin/sh")
-	}
-	return env
 }

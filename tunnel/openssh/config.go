@@ -3,7 +3,6 @@ package openssh
 import (
 	"bytes"
 	"context"
-	"errors"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -23,47 +22,12 @@ func Ask(ctx context.Context, program string, args ...string) (out, words string
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	var stdout, stderr bytes.Buffer
-	cmd.Env, cmd.Stdout, cmd.Stderr = Env(), &stdout, &stderr
+	cmd.Env, cmd.Stdout, cmd.Stderr = Env(false), &stdout, &stderr
 	cmd.WaitDelay = time.Second
 	if err = cmd.Run(); ctx.Err() != nil {
 		err = ctx.Err()
 	}
 	return stdout.String(), strings.TrimSpace(stderr.String()), err
-}
-
-// Ask asks ssh what it makes of ssh_config and of our options. An error is in its
-// own words: it will not run with such settings. Match exec may take its time,
-// ten seconds at most.
-func (c Command) Ask(ctx context.Context, version Version) (Config, error) {
-	return c.ask(ctx, c.arguments(version))
-}
-
-// AskPlainly asks what ssh would make of them by hand.
-func (c Command) AskPlainly(ctx context.Context) (Config, error) {
-	return c.ask(ctx, c.plainly())
-}
-
-func (c Command) ask(ctx context.Context, args []string) (Config, error) {
-	out, words, err := Ask(ctx, c.Program, append([]string{"-G"}, args...)...)
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit) && exit.Exited() && words != "":
-		return nil, errors.New(complaint(words))
-	case err != nil:
-		return nil, err
-	}
-	return ParseConfig(out), nil
-}
-
-// complaint is the last line, or the one before if that only counts them
-// (readconf.c, read_config_file_depth).
-func complaint(words string) string {
-	lines := strings.Split(words, "\n")
-	last := len(lines) - 1
-	if last > 0 && strings.Contains(lines[last], ": terminating, ") {
-		last--
-	}
-	return strings.TrimSpace(lines[last])
 }
 
 // A Config is the answer of ssh -G: values by keyword in lower case.

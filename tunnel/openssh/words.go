@@ -29,9 +29,13 @@ type form struct {
 // forms are everything that is read out of what OpenSSH's client says, 8.0 to
 // 10.5, with the function of OpenSSH that says it. The first that fits counts.
 var forms = []form{
+	{Settings, Chatter, "debug1: TEXT"},                                                                    // do_log (log.c)
+	{Settings, Chatter, "debug2: TEXT"},                                                                    // do_log (log.c)
+	{Settings, Chatter, "debug3: TEXT"},                                                                    // do_log (log.c)
 	{Settings, BadSettings, "command-line: line N: REASON"},                                                // process_config_line_depth (readconf.c), for -o
 	{Settings, BadSettings, "command-line line N: REASON"},                                                 // the same, of its value
 	{Settings, Detail, "FILE: line N: Bad configuration option: OPTION"},                                   // process_config_line_depth (readconf.c)
+	{Settings, Detail, "FILE line N: REASON"},                                                              // the same, of its value
 	{Settings, BadSettings, "FILE: terminating, N bad configuration options"},                              // read_config_file_depth (readconf.c)
 	{Settings, BadSettings, "Bad owner or permissions on FILE"},                                            // read_config_file_depth (readconf.c)
 	{Settings, BadSettings, "Can't open user config file FILE: REASON"},                                    // process_config_files (ssh.c)
@@ -86,9 +90,6 @@ var forms = []form{
 	{Session, LinkLost, "client_loop: send disconnect: REASON"},                                            // client_loop (clientloop.c)
 	{Session, LinkLost, "Connection to HOST closed by remote host."},                                       // client_process_net_input (clientloop.c)
 	{Session, LinkLost, "Read from remote host HOST: REASON"},                                              // client_process_net_input (clientloop.c)
-	{Settings, Chatter, "debug1: TEXT"},                                                                    // do_log (log.c)
-	{Settings, Chatter, "debug2: TEXT"},                                                                    // do_log (log.c)
-	{Settings, Chatter, "debug3: TEXT"},                                                                    // do_log (log.c)
 	{KeyExchange, Chatter, "Warning: Permanently added TEXT to the list of known hosts."},                  // check_host_key (sshconnect.c)
 	{KeyExchange, Chatter, "Failed to add the host to the list of known hosts (FILE)."},                    // check_host_key (sshconnect.c)
 	{KeyExchange, Chatter, "Could not create directory 'FILE'TEXT"},                                        // hostfile_create_user_ssh_dir (hostfile.c)

@@ -1,0 +1,160 @@
+package openssh
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Client is the ssh that makes a tunnel, and what is known of it. It is asked
+// when nobody waits for it; what has not been asked yet is taken for what most
+// people have. All methods may be called at any time.
+type Client struct {
+	Command
+	Version Version
+
+	mu     sync.Mutex
+	theirs Config // as by hand; nil: not asked yet
+}
+
+// ConnectTimeout and what follows are our defaults. A user's own values win,
+// also those in ssh_config.
+const (
+	connectTimeout = 10 * time.Second
+	// probe is how long ssh hears nothing before it asks for a sign of life.
+	probe = 10 * time.Second
+	// probesSeen is how many questions in vain end ssh where the kernel tells us
+	// sooner that a link is dead, and whether bytes are acknowledged on a slow
+	// one; probesBlind is the same elsewhere. They bound each step of a login.
+	probesSeen, probesBlind = 12, 5
+)
+
+// Argv is the command line of a launch. It returns at once. With it ssh's
+// standard output is ssh's log: what stands there, ssh itself has said (do_log in
+// log.c). Its standard error has the host's banner (input_userauth_banner in
+// sshconnect2.c), and the words of whatever ssh runs.
+func (c *Client) Argv() []string {
+	return slices.Concat([]string{c.Program, "-E", "/dev/stdout"}, c.arguments(c.Version, c.defaults()))
+}
+
+// Ask asks ssh what it would make of ssh_config and of the user's options by
+// hand, and remembers that. An error is in ssh's own words: it will not run with
+// such settings; or it is ctx's, or that of a program that cannot be run. Match
+// exec may take its time, ten seconds at most.
+func (c *Client) Ask(ctx context.Context) (Config, error) {
+	theirs, err := c.ask(ctx, c.plainly())
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.theirs = theirs
+	}
+	return theirs, err
+}
+
+// InForce asks what it will make of them, and of our options, for a tunnel.
+func (c *Client) InForce(ctx context.Context) (Config, error) {
+	return c.ask(ctx, c.arguments(c.Version, c.defaults()))
+}
+
+func (c *Client) ask(ctx context.Context, args []string) (Config, error) {
+	out, words, err := Ask(ctx, c.Program, append([]string{"-G"}, args...)...)
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.Exited() && words != "":
+		return nil, errors.New(complaint(words))
+	case err != nil:
+		return nil, err
+	}
+	return ParseConfig(out), nil
+}
+
+// complaint is the last line, or the one before if that only counts them
+// (readconf.c, read_config_file_depth).
+func complaint(words string) string {
+	lines := strings.Split(words, "\n")
+	last := len(lines) - 1
+	if last > 0 && strings.Contains(lines[last], ": terminating, ") {
+		last--
+	}
+	return strings.TrimSpace(lines[last])
+}
+
+// Known is what Ask has learned last of what ssh would do by hand; nil: nothing.
+func (c *Client) Known() Config {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.theirs
+}
+
+// Jumps reports whether the way to the host is known to be another ssh.
+func (c *Client) Jumps() bool { return c.Known().Jumps() }
+
+// Probe is how long ssh hears nothing before it asks for a sign of life; zero:
+// it never does.
+func (c *Client) Probe() time.Duration {
+	for _, o := range slices.Concat(c.Options, c.defaults()) {
+		if name, value, _ := strings.Cut(o, "="); strings.EqualFold(name, "ServerAliveInterval") {
+			seconds, _ := strconv.Atoi(value)
+			return time.Duration(seconds) * time.Second
+		}
+	}
+	seconds, _ := strconv.Atoi(c.Known().One("serveraliveinterval"))
+	return time.Duration(seconds) * time.Second
+}
+
+// defaults are our values for what the user has left open.
+func (c *Client) defaults() []string {
+	known := c.Known()
+	var all []string
+	if known.One("connecttimeout") == "" {
+		all = append(all, "ConnectTimeout="+seconds(connectTimeout))
+	}
+	if v := known.One("serveraliveinterval"); v == "" || v == "0" {
+		all = append(all, "ServerAliveInterval="+seconds(probe))
+		if v := known.One("serveralivecountmax"); v == "" || v == "3" { // ssh's own
+			all = append(all, "ServerAliveCountMax="+strconv.Itoa(probes(known)))
+		}
+	}
+	if !strings.HasPrefix(known.One("loglevel"), "DEBUG") {
+		all = append(all, "LogLevel=VERBOSE") // to hear why something fails, even if ssh_config says QUIET
+	}
+	if c.Version.AtLeast(6, 8) && homeIsFrozen() {
+		all = append(all, "UpdateHostKeys=no") // it would complain at each login
+	}
+	return all
+}
+
+// probes depend on whether the kernel can be asked: of Linux, if ssh has a
+// connection of its own to the host.
+func probes(known Config) int {
+	if runtime.GOOS == "linux" && known != nil && known.One("proxycommand") == "" && known.One("proxyjump") == "" {
+		return probesSeen
+	}
+	return probesBlind
+}
+
+func seconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
+
+// homeIsFrozen reports whether known_hosts is on a file system that cannot be
+// written to, as with systemd's ProtectHome=read-only.
+func homeIsFrozen() bool {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return false
+	}
+	err = unix.Access(filepath.Join(home, ".ssh"), unix.W_OK)
+	if errors.Is(err, unix.ENOENT) {
+		err = unix.Access(home, unix.W_OK)
+	}
+	return errors.Is(err, unix.EROFS)
+}

@@ -1,0 +1,165 @@
+package openssh
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// options are the values of -o in argv, in order.
+func options(argv []string) []string {
+	var all []string
+	for i, a := range argv {
+		if a == "-o" {
+			all = append(all, argv[i+1])
+		}
+	}
+	return all
+}
+
+func TestWhatSupervisionNeedsComesBeforeTheUsersOptionsBeforeOurWishes(t *testing.T) {
+	c := &Client{Version: Version{9, 2}, Command: Command{Host: "far", Program: "ssh", ConfigFile: "/cfg", Options: []string{"ControlMaster=yes", "ConnectTimeout=99", "GatewayPorts=yes"},
+		Forwards: []string{"1025:localhost:25", "/run/near:[::1]:587", "1026:/run/far"}}}
+	argv := c.Argv()
+	if want := []string{"ssh", "-E", "/dev/stdout", "-F", "/cfg", "-N", "-o"}; !slices.Equal(argv[:7], want) {
+		t.Errorf("it begins with %q, want %q", argv[:7], want)
+	}
+	want := []string{"-L", "1025:localhost:25", "-L", "/run/near:[::1]:587", "-L", "1026:/run/far", "--", "far"}
+	if end := argv[len(argv)-len(want):]; !slices.Equal(end, want) {
+		t.Errorf("it ends with %q, want %q", end, want)
+	}
+	all := options(argv)
+	user := slices.Index(all, c.Options[0])
+	if user < 0 || !slices.Equal(all[user:user+3], c.Options) {
+		t.Fatalf("the user's options are not there in order: %q", all)
+	}
+	for _, o := range []string{"ControlMaster=no", "ControlPath=none", "ControlPersist=no", "ForkAfterAuthentication=no", "GatewayPorts=no",
+		"BatchMode=yes", "RequestTTY=no", "PermitLocalCommand=no"} {
+		if !slices.Contains(all[:user], o) {
+			t.Errorf("not before the user's options: %s", o)
+		}
+	}
+	for _, o := range []string{"ConnectTimeout=10", "ServerAliveInterval=10", "ServerAliveCountMax=5", "LogLevel=VERBOSE"} {
+		if !slices.Contains(all[user+3:], o) {
+			t.Errorf("not behind the user's options: %s", o)
+		}
+	}
+	if plain := (&Client{Command: Command{Host: "far", Program: "ssh"}}).Argv(); slices.Contains(plain, "-F") {
+		t.Errorf("-F without a file: %q", plain)
+	}
+}
+
+// real is this machine's ssh with such an ssh_config.
+func real(t *testing.T, config string, options ...string) *Client {
+	t.Helper()
+	ssh, err := exec.LookPath("ssh")
+	if err != nil {
+		t.Skip("no ssh here")
+	}
+	version, err := AskVersion(t.Context(), ssh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &Client{Version: version, Command: Command{Host: "far", Program: ssh, ConfigFile: file, Options: options, Forwards: []string{"1025:localhost:25"}}}
+}
+
+// Each is asked of the real ssh: what it would do with our options, which come
+// before ssh_config.
+func TestTheUsersOwnValuesWinButForWhatSupervisionNeeds(t *testing.T) {
+	seen := "12"
+	if runtime.GOOS != "linux" {
+		seen = "5"
+	}
+	for name, test := range map[string]struct {
+		config  string
+		options []string
+		want    map[string]string
+		probe   time.Duration
+		jumps   bool
+	}{
+		"nothing": {"", nil, map[string]string{"connecttimeout": "10", "serveraliveinterval": "10", "serveralivecountmax": seen, "loglevel": "VERBOSE"}, 10 * time.Second, false},
+		"what would take the tunnel away": {"ControlMaster auto\nControlPersist 1h\nGatewayPorts yes\nRequestTTY force\nPermitLocalCommand yes\nBatchMode no\nHostName far.test\n", []string{"GatewayPorts=yes"},
+			map[string]string{"controlmaster": "false", "controlpersist": "no", "gatewayports": "no", "requesttty": "false", "batchmode": "yes", "hostname": "far.test",
+				"localforward": "1025 [localhost]:25", "permitlocalcommand": "no"}, 10 * time.Second, false},
+		"ssh_config": {"ConnectTimeout 60\nServerAliveInterval 30\nServerAliveCountMax 4\nTCPKeepAlive no\nLogLevel DEBUG2\n", nil,
+			map[string]string{"connecttimeout": "60", "serveraliveinterval": "30", "serveralivecountmax": "4", "tcpkeepalive": "no", "loglevel": "DEBUG2"}, 30 * time.Second, false},
+		"a count alone":     {"ServerAliveCountMax 7\n", nil, map[string]string{"serveraliveinterval": "10", "serveralivecountmax": "7"}, 10 * time.Second, false},
+		"an interval alone": {"ServerAliveInterval 20\n", nil, map[string]string{"serveraliveinterval": "20", "serveralivecountmax": "3"}, 20 * time.Second, false},
+		"quiet":             {"LogLevel QUIET\n", nil, map[string]string{"loglevel": "VERBOSE"}, 10 * time.Second, false},
+		"options": {"ConnectTimeout 60\nServerAliveInterval 30\n", []string{"connecttimeout=99", "serveraliveinterval=0", "LogLevel=ERROR"},
+			map[string]string{"connecttimeout": "99", "serveraliveinterval": "0", "loglevel": "ERROR"}, 0, false},
+		"a jump host":     {"ProxyJump jump\n", nil, map[string]string{"serveralivecountmax": "5", "proxyjump": "jump"}, 10 * time.Second, true},
+		"a proxy":         {"ProxyCommand nc %h %p\n", nil, map[string]string{"serveralivecountmax": "5"}, 10 * time.Second, false},
+		"a proxy is ssh":  {"ProxyCommand /usr/bin/ssh -W %h:%p jump\n", nil, nil, 10 * time.Second, true},
+		"a proxy runs it": {"ProxyCommand exec ssh -W %h:%p jump\n", nil, nil, 10 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := real(t, test.config, test.options...)
+			theirs, err := c.Ask(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := c.InForce(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for keyword, want := range test.want {
+				if got.One(keyword) != want {
+					t.Errorf("ssh would do %s %q, want %q", keyword, got[keyword], want)
+				}
+			}
+			if c.Probe() != test.probe || c.Jumps() != test.jumps {
+				t.Errorf("probe %s, jumps %t; want %s, %t", c.Probe(), c.Jumps(), test.probe, test.jumps)
+			}
+			if strings.Contains(test.config, "ControlMaster auto") && theirs.One("controlmaster") != "auto" {
+				t.Errorf("by hand ssh would do %q", theirs)
+			}
+		})
+	}
+}
+
+func TestASettingThatSSHDoesNotLikeIsToldInItsWords(t *testing.T) {
+	for config, want := range map[string]string{
+		"Prot 2222\n":            "config: line 1: Bad configuration option: prot",
+		"Port no-number\n":       "line 1: Bad port 'no-number'",
+		"ConnectTimeout never\n": "invalid time value.",
+	} {
+		c := real(t, config)
+		if _, err := c.Ask(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", config, err, want)
+		}
+		if c.Known() != nil {
+			t.Errorf("%q: known is %q", config, c.Known())
+		}
+	}
+	c := real(t, "", "Prot=2222")
+	if _, err := c.Ask(t.Context()); err == nil || err.Error() != "command-line: line 0: Bad configuration option: prot" {
+		t.Errorf("got %v", err)
+	}
+	c.Program = filepath.Join(t.TempDir(), "ssh")
+	if _, err := c.Ask(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("one that is missing: %v", err)
+	}
+}
+
+func TestAnOldSSHIsNotAskedForWhatItDoesNotKnow(t *testing.T) {
+	for v, want := range map[Version]bool{
+		{}: true, {7, 9}: false, {8, 6}: false, {8, 7}: true, {8, 10}: true, {9, 0}: true, {10, 0}: true,
+	} {
+		argv := (&Client{Version: v, Command: Command{Host: "far", Program: "ssh"}}).Argv()
+		if got := slices.Contains(argv, "ForkAfterAuthentication=no"); got != want {
+			t.Errorf("OpenSSH %v gets ForkAfterAuthentication: %v, want %v", v, got, want)
+		}
+	}
+}
