@@ -60,22 +60,24 @@ func child(name string) {
 	for range threads {
 		<-locked
 	}
+	twice, file := os.Getenv(twiceVar), os.Getenv(fileVar) // To forgets them
 	r := report{Env: map[string]string{}, WaysBack: map[string]string{}}
 	r.Err = text(To(name))
-	if os.Getenv(twiceVar) != "" {
+	if twice != "" {
 		r.Again = text(To(name))
 	}
-	for _, k := range []string{"HOME", "USER", "LOGNAME", "SHELL"} {
-		r.Env[k] = os.Getenv(k)
+	for _, kv := range os.Environ() {
+		k, v, _ := strings.Cut(kv, "=")
+		r.Env[k] = v
 	}
 	if r.Err == "" {
-		r.tryBack()
+		r.tryBack(file)
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(r)
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent has looked at us
 }
 
-func (r *report) tryBack() {
+func (r *report) tryBack(file string) {
 	r.WaysBack["setuid"] = text(syscall.Setuid(0))
 	r.WaysBack["setreuid"] = text(syscall.Setreuid(0, 0))
 	r.WaysBack["setresuid of the effective id"] = text(syscall.Setresuid(-1, 0, -1))
@@ -84,7 +86,7 @@ func (r *report) tryBack() {
 	r.WaysBack["setresgid of the effective id"] = text(syscall.Setresgid(-1, 0, -1))
 	r.WaysBack["setgroups"] = text(syscall.Setgroups([]int{0}))
 	r.WaysBack["chroot"] = text(unix.Chroot("/"))
-	_, err := os.ReadFile(os.Getenv(fileVar))
+	_, err := os.ReadFile(file)
 	r.WaysBack["reading a file of root's"] = text(err)
 }
 

@@ -1,7 +1,10 @@
 package privdrop
 
 import (
+	"maps"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,5 +158,35 @@ func TestAUserWhoseIdsAreNoNumbersIsRefused(t *testing.T) {
 			}
 			d.are(t, 0, 0, []int{0, 4, 6})
 		})
+	}
+}
+
+// TestTheUserGetsNoneOfRootsEnvironment: there may be secrets in it, and whatever
+// the user's ssh_config runs can read it.
+func TestTheUserGetsNoneOfRootsEnvironment(t *testing.T) {
+	asRoot(t)
+	socket := filepath.Join(openDir(t), "agent")
+	if err := os.WriteFile(socket, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, owner := range []int{0, numbers(users(t)[0][2:3])[0]} {
+		if err := os.Chown(socket, owner, -1); err != nil {
+			t.Fatal(err)
+		}
+		d := becoming(t, users(t)[0][0], func(c *exec.Cmd) {
+			c.Env = append(c.Env, "SECRET=x", "LC_ALL=C", "TZ=UTC", "LANG=C", "TERM=vt100", "LD_LIBRARY_PATH=/x", "SUDO_USER=root",
+				"MINIMAIL_HOST=far", "XDG_RUNTIME_DIR=/run/user/0", "TMPDIR=/root", "SSH_AUTH_SOCK="+socket)
+		})
+		if d.Err != "" {
+			t.Fatal(d.Err)
+		}
+		want := []string{"HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TZ", "USER"}
+		if owner != 0 {
+			want = append(want, "SSH_AUTH_SOCK")
+		}
+		slices.Sort(want)
+		if got := slices.Sorted(maps.Keys(d.Env)); !slices.Equal(got, want) {
+			t.Errorf("an agent's socket of %d: %q, want %q", owner, got, want)
+		}
 	}
 }

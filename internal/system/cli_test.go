@@ -74,10 +74,13 @@ func setUpScript(t *testing.T, env *testscript.Env, ssh string) error {
 	}
 	// What a script forgets to name must not be this machine's.
 	env.Setenv("MINIMAIL_SETTINGS", os.DevNull)
-	env.Setenv("MINIMAIL_SSH", ssh)
+	wrapped := filepath.Join(env.WorkDir, ".ssh")
+	if err := wrap(wrapped, ssh, env); err != nil {
+		return err
+	}
+	env.Setenv("MINIMAIL_SSH", wrapped)
 	env.Setenv("MINIMAIL_PID_FILE", filepath.Join(env.WorkDir, "m.pid"))
 	env.Setenv("MINIMAIL_LOG_FILE", filepath.Join(env.WorkDir, "spool", "m.log"))
-	env.Setenv("FAKE_SSH_RECORD", filepath.Join(env.WorkDir, "spool", "ssh.txt"))
 	env.Setenv("GORACE", os.Getenv("GORACE"))
 	env.Setenv("ME", testbed.RunAs)
 	if os.Geteuid() == 0 {
@@ -103,6 +106,18 @@ func setUpScript(t *testing.T, env *testscript.Env, ssh string) error {
 		}
 	})
 	return nil
+}
+
+// wrap writes a program that runs ssh with what it has to know: root's
+// environment is not passed on. If there is a file fails, ssh says that and fails.
+func wrap(file, ssh string, env *testscript.Env) error {
+	return os.WriteFile(file, []byte(fmt.Sprintf(`#!/bin/sh
+export WORK='%s'
+export FAKE_SSH_RECORD="$WORK/spool/ssh.txt"
+[ ! -e "$WORK/fails" ] || FAKE_SSH_FAILS=$(cat "$WORK/fails")
+export FAKE_SSH_FAILS
+exec '%s' "$@"
+`, env.WorkDir, ssh)), 0o755)
 }
 
 // processesOf finds what a script has started: its $WORK is in the environment.
