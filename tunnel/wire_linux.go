@@ -55,6 +55,9 @@ type socket struct {
 }
 
 const (
+	// lookEvery is short against a login, of which the first half passes before
+	// ssh's two messages in a row, and long against the cost, about 25 µs.
+	lookEvery = 5 * time.Millisecond
 	// ackEvery is short against 40 ms and long against the cost, about 3 µs.
 	ackEvery = time.Millisecond
 	// ackFor bounds the wait for a first byte, and with it the wake-ups. What has
@@ -94,7 +97,7 @@ func (w *wire) follow(pid int, l *launch, gone <-chan struct{}) {
 // launching hurries the login, until somebody has been answered.
 func (w *wire) launching(pid int, l *launch, gone <-chan struct{}) {
 	began := time.Now()
-	pause := func() <-chan time.Time { return time.After(max(ackEvery, time.Since(began)/128)) }
+	pause := func() <-chan time.Time { return time.After(max(lookEvery, time.Since(began)/32)) }
 	for !isClosed(l.letIn) {
 		found, again := w.find(pid)
 		wait := pause()
