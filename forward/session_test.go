@@ -1,0 +1,140 @@
+package forward
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// talk is a session in which both sides say something in turns: C: and S: lines,
+// whose ends are CRLF unless a line ends in a backslash.
+func talk(s *session, script string, chop func(p []byte, to func([]byte))) {
+	for line := range strings.Lines(script) {
+		line = strings.TrimRight(strings.TrimLeft(line, "\t "), "\n")
+		to := s.client
+		text, fromClient := strings.CutPrefix(line, "C: ")
+		if !fromClient {
+			var fromServer bool
+			if text, fromServer = strings.CutPrefix(line, "S: "); !fromServer {
+				continue
+			}
+			to = s.server
+		}
+		if cut, partly := strings.CutSuffix(text, `\`); partly {
+			text = cut
+		} else {
+			text += "\r\n"
+		}
+		text = strings.ReplaceAll(text, "~", "\r\n")
+		chop([]byte(text), to)
+	}
+}
+
+func whole(p []byte, to func([]byte)) { to(p) }
+
+const greetedAndMail = "S: 220 far ESMTP\nC: EHLO me\nS: 250-far\nS: 250 PIPELINING\nC: MAIL FROM:<a>\nS: 250 ok\nC: RCPT TO:<b>\nS: 250 ok\n"
+
+const acceptedMail = greetedAndMail + "C: DATA\nS: 354 go\nC: Subject: x~~hello~.\nS: 250 accepted\n"
+
+// TestA421IsMadeUpOnlyWhereItIsTrue goes through the states of a session.
+func TestA421IsMadeUpOnlyWhereItIsTrue(t *testing.T) {
+	for name, c := range map[string]struct {
+		script string
+		want   bool
+	}{
+		"before the greeting":                  {"", false},
+		"in the greeting":                      {"S: 220-far\n", false},
+		"greeted":                              {"S: 220 far\n", true},
+		"a greeting that refuses":              {"S: 554 go away\n", false},
+		"a greeting that is busy":              {"S: 421 busy\n", false},
+		"EHLO is unanswered":                   {"S: 220 far\nC: EHLO me\n", true},
+		"EHLO is answered in part":             {"S: 220 far\nC: EHLO me\nS: 250-far\n", false},
+		"in a line":                            {"S: 220 far\nC: EHLO me\nS: 250 fa\\\n", false},
+		"EHLO":                                 {"S: 220 far\nC: EHLO me\nS: 250 far\n", true},
+		"MAIL and RCPT":                        {greetedAndMail, true},
+		"MAIL, RCPT and DATA at once":          {"S: 220 far\nC: MAIL FROM:<a>~RCPT TO:<b>~DATA\n", true},
+		"RCPT is refused":                      {greetedAndMail + "C: RCPT TO:<c>\nS: 550 no\n", false},
+		"RCPT is refused, and DATA unanswered": {greetedAndMail + "C: RCPT TO:<c>\nS: 550 no\nC: DATA\n", true},
+		"in a mail's text":                     {greetedAndMail + "C: DATA\nS: 354 go\nC: Subject: x~~.hello~..~ .~\\\n", true},
+		"an end that is none, in pieces":       {greetedAndMail + "C: DATA\nS: 354 go\nC: x~\\\nC: .\\\nC: y~\\\n", true},
+		"after the dot":                        {greetedAndMail + "C: DATA\nS: 354 go\nC: Subject: x~~hello~.\n", false},
+		"an empty mail":                        {greetedAndMail + "C: DATA\nS: 354 go\nC: .\n", false},
+		"after the dot in pieces":              {greetedAndMail + "C: DATA\nS: 354 go\nC: x\\\nC: ~\\\nC: .\\\nC: ~\\\n", false},
+		"accepted":                             {acceptedMail, false},
+		"accepted, and RSET":                   {acceptedMail + "C: RSET\nS: 250 ok\n", false},
+		"accepted, and NOOP unanswered":        {acceptedMail + "C: NOOP\n", false},
+		"accepted, and another mail begun":     {acceptedMail + "C: MAIL FROM:<a>\n", true},
+		"accepted, and another mail's text":    {acceptedMail + "C: MAIL FROM:<a>\nS: 250 ok\nC: RCPT TO:<b>\nS: 250 ok\nC: DATA\nS: 354 go\nC: x~\\\n", true},
+		"not accepted for now":                 {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.\nS: 451 later\n", true},
+		"refused":                              {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.\nS: 554 spam\n", false},
+		"DATA is refused":                      {greetedAndMail + "C: DATA\nS: 503 no\nC: RSET\n", true},
+		"QUIT":                                 {"S: 220 far\nC: QUIT\n", false},
+		"quit in small letters":                {"S: 220 far\nC: quit\n", false},
+		"QUIT with the dot":                    {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.~QUIT\n", false},
+		"QUIT with the dot, accepted":          {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.~QUIT\nS: 250 accepted\n", false},
+		"the next MAIL with the dot":           {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.~MAIL FROM:<a>\n", false},
+		"the next MAIL with the dot, accepted": {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.~MAIL FROM:<a>\nS: 250 accepted\n", false},
+		"221":                                  {"S: 220 far\nC: QUIT\nS: 221 bye\n", false},
+		"421 in the middle":                    {"S: 220 far\nS: 421 going down\n", false},
+		"a reply that nobody has asked for":    {"S: 220 far\nS: 250 what?\n", false},
+		"STARTTLS is unanswered":               {"S: 220 far\nC: STARTTLS\n", true},
+		"STARTTLS":                             {"S: 220 far\nC: STARTTLS\nS: 220 go\n", false},
+		"STARTTLS is refused for now":          {"S: 220 far\nC: STARTTLS\nS: 454 no\n", true},
+		"AUTH, with a challenge":               {"S: 220 far\nC: AUTH LOGIN\nS: 334 VXNlcg==\nC: QUIT\n", true},
+		"AUTH is done":                         {"S: 220 far\nC: AUTH LOGIN\nS: 334 VXNlcg==\nC: QUIT\nS: 235 ok\n", true},
+		"a chunk":                              {greetedAndMail + "C: BDAT 6\nC: QUIT\nS: 250 ok\n", true},
+		"the last chunk":                       {greetedAndMail + "C: BDAT 6 LAST\nC: hello!\\\n", false},
+		"the last chunk is accepted":           {greetedAndMail + "C: BDAT 6 LAST\nC: hello!\\\nS: 250 ok\n", false},
+		"a chunk without a size":               {greetedAndMail + "C: BDAT x\n", false},
+		"LMTP":                                 {"S: 220 far\nC: LHLO me\n", false},
+		"no SMTP":                              {"S: 220 far\nS: \x16\x03\x01~\n", false},
+		"a line without an end":                {"S: 220 far\nC: EHLO " + strings.Repeat("x", 5000) + "\\\n", true},
+		"more commands than are followed":      {"S: 220 far\n" + strings.Repeat("C: NOOP\n", maxPending+1), false},
+		"as many commands as are followed":     {"S: 220 far\n" + strings.Repeat("C: NOOP\n", maxPending), true},
+		"an empty line":                        {"S: 220 far\nC: \nS: 500 what?\nC: NOOP\n", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for try := range 20 {
+				chance := rand.New(rand.NewPCG(1, uint64(try)))
+				s := new(session)
+				talk(s, c.script, func(p []byte, to func([]byte)) {
+					if try == 0 {
+						whole(p, to)
+						return
+					}
+					for len(p) > 0 { // in pieces
+						n := 1 + chance.IntN(min(len(p), 7))
+						to(p[:n])
+						p = p[n:]
+					}
+				})
+				if got := s.mayTell(); got != c.want {
+					t.Fatalf("try %d: %v, want %v", try, got, c.want)
+				}
+			}
+		})
+	}
+}
+
+// FuzzSession: nothing that either side says has it panic, or grow.
+func FuzzSession(f *testing.F) {
+	f.Add([]byte("220 far\r\n"), []byte("EHLO me\r\nBDAT 5 LAST\r\nhello"))
+	f.Add([]byte("220 far\r\n250 ok\r\n354 go\r\n"), []byte("MAIL FROM:<a>\r\nDATA\r\n\r\n.\r\nQUIT\r\n"))
+	f.Fuzz(func(t *testing.T, server, client []byte) {
+		s := new(session)
+		for len(server) > 0 || len(client) > 0 {
+			n := min(7, len(client))
+			s.client(client[:n])
+			client = client[n:]
+			n = min(5, len(server))
+			s.server(server[:n])
+			server = server[n:]
+			if s.mayTell() && (s.quit || s.opaque) {
+				t.Error("it would be untrue")
+			}
+		}
+		if len(s.tail) >= len(endOfMail) || len(s.pending) > maxPending {
+			t.Errorf("%d bytes and %d commands are kept", len(s.tail), len(s.pending))
+		}
+	})
+}
