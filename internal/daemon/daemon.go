@@ -26,6 +26,9 @@ func Start(s settings.Settings, life Life) error {
 	if daemon.WasReborn() {
 		return beDaemon(s, life)
 	}
+	if s.Foreground && os.Getpid() == 1 {
+		return asInit()
+	}
 	KeepToOurselves()
 	err := prepare(s)
 	switch {
