@@ -29,7 +29,7 @@ func isOurs(l peer.Listener, minimail int) bool {
 	if len(l.Procs) == 0 {
 		return l.UID == 0 || l.UID == os.Getuid()
 	}
-	return slices.ContainsFunc(l.Procs, func(p peer.Process) bool { return p.PID == minimail || p.Parent == minimail })
+	return slices.ContainsFunc(l.Procs, func(p peer.Process) bool { return p.PID == minimail || p.LaunchedBy(minimail) })
 }
 
 // checkPorts is about our ends of the forwards. None of them is touched.

@@ -419,3 +419,17 @@ func TestADirectoryWhereOthersMayWriteIsNamed(t *testing.T) {
 		}
 	}
 }
+
+// TestTheForwardOfAJumpHostIsNotTakenForOurs: what brings ssh to its host may be an
+// ssh with a forward of its own, at the same port and sooner.
+func TestTheForwardOfAJumpHostIsNotTakenForOurs(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "3s")
+	h.Configure(t, fmt.Sprintf("ProxyCommand ssh -F %s -o ClearAllForwardings=no -W 127.0.0.1:%d jump", h.Path("ssh_config"), h.Port))
+	config := testbed.Read(t, h.Path("ssh_config"))
+	jump := strings.NewReplacer("Host far\n", fmt.Sprintf("Host jump\nLocalForward %d %s\n", m.Near, wrongServer(t)), "ProxyCommand", "#").Replace(config)
+	testbed.Write(t, h.Path("ssh_config"), config+jump)
+	m.Start(t)
+	m.Refuses(t, "(belongs to another ssh, pid |is held by ssh, pid )")
+}

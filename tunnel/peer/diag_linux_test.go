@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -130,16 +131,20 @@ func TestNobodyIsTrustedWhileTheKernelCannotBeAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := launch.listens("tcp4", at)
+	_, blind := holders([]int{syscall.Getpid()}, 1)
 	if restore := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); restore != nil {
 		t.Fatal(restore)
 	}
-	if !errors.Is(err, syscall.EMFILE) {
-		t.Errorf("without descriptors: %v", err)
+	if !errors.Is(err, syscall.EMFILE) || strings.Contains(err.Error(), "TUNNEL") || !errors.Is(blind, syscall.EMFILE) {
+		t.Errorf("without descriptors: %v; %v", err, blind)
 	}
 	if kernel.deaf {
 		t.Error("the kernel is not asked any more")
 	}
 	if err := launch.listens("tcp4", at); err != nil {
 		t.Errorf("with descriptors again: %v", err)
+	}
+	if _, err := holders([]int{1 << 30}, 1); err != nil {
+		t.Errorf("nobody is taken for a shortage: %v", err)
 	}
 }

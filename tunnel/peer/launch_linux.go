@@ -76,6 +76,9 @@ func (l *launch) listens(network, address string) error {
 }
 
 func cannotTell(where string, err error) error {
+	if isShortage(err) {
+		return err // it will pass
+	}
 	return fmt.Errorf("cannot tell who listens at %s: %w; let TUNNEL be a Unix socket in a directory of your own", where, err)
 }
 
@@ -88,13 +91,16 @@ func (l *launch) judge(at netip.AddrPort, s socket) error {
 	if v.is(s) && (v.stranger == nil || time.Since(v.when) < verdictHolds) {
 		return v.stranger
 	}
-	procs := holders([]int{l.PID}, s.inode)[s.inode]
-	if len(procs) == 0 {
-		procs = holders(pids(), s.inode)[s.inode]
+	procs, err := holders([]int{l.PID}, s.inode)
+	if err == nil && len(procs) == 0 {
+		procs, err = holders(everybody(), s.inode)
+	}
+	if err != nil {
+		return cannotTell(at.String(), err)
 	}
 	v = verdict{socket: s, when: time.Now()}
-	if !isOurs(s.uid) || !slices.ContainsFunc(procs, l.has) {
-		v.stranger = l.stranger(at.String(), Listener{At: s.at, UID: s.uid, Procs: procs})
+	if !isOurs(s.uid) || !slices.ContainsFunc(procs[s.inode], l.has) {
+		v.stranger = l.stranger(at.String(), Listener{At: s.at, UID: s.uid, Procs: procs[s.inode]})
 	}
 	l.known[at] = v
 	return v.stranger
@@ -174,99 +180,6 @@ func isConnected(c net.Conn) bool {
 	return connected
 }
 
-func onSocket(c net.Conn, f func(fd int) error) error {
-	s, ok := c.(syscall.Conn)
-	if !ok {
-		return errors.ErrUnsupported
-	}
-	raw, err := s.SyscallConn()
-	if err == nil {
-		if e := raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
-			err = e
-		}
-	}
-	return err
-}
-
-// leadsUnix is about a Unix socket, which any process of ours, and whoever may
-// write into its directory, may replace. Who has called listen(2) is kept with
-// the connection, so that it cannot be mistaken for another one. Who may rename
-// could also exchange two near ends of ours: so ours has to be where it was bound.
-func (l *launch) leadsUnix(c *net.UnixConn, path string) error {
-	var cred *unix.Ucred
-	alive := true
-	err := onSocket(c, func(fd int) (err error) {
-		if cred, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			alive = hasPeer(fd)
-		}
-		return err
-	})
-	if err != nil {
-		return cannotTell(path, err)
-	}
-	p := ProcessOf(int(cred.Pid))
-	if isOurs(int(cred.Uid)) && alive && l.has(p) {
-		if bound := c.RemoteAddr().String(); bound != path {
-			return fmt.Errorf("%s has been moved there from %s", path, bound)
-		}
-		return nil
-	}
-	who := Listener{UID: int(cred.Uid), Procs: []Process{p}}
-	if !alive || p.Name == "" {
-		return fmt.Errorf("%s is held by %s, to whom pid %d, which has ended, has left it, not by our ssh", path, called(who.UID), p.PID)
-	}
-	return l.stranger(path, who)
-}
-
-// hasPeer reports whether the process that listened is still there, so that its
-// pid is not another one's by now. Before Linux 6.5 that is taken for a yes.
-func hasPeer(fd int) bool {
-	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
-	if errors.Is(err, unix.ENOPROTOOPT) {
-		return true
-	}
-	if err != nil {
-		return false
-	}
-	defer unix.Close(pidfd)
-	err = unix.PidfdSendSignal(pidfd, 0, nil, 0)
-	return err == nil || errors.Is(err, unix.EPERM)
-}
-
-// has reports whether a process belongs to the launch: it is the one that was
-// launched; or it is of its group, or descends from it, or was at least started
-// with our mark, and its command line asks for our near ends. The ssh of a
-// ProxyCommand is all but the last.
-func (l *launch) has(p Process) bool {
-	if p.PID == l.PID {
-		return p.Began == l.Began
-	}
-	asks := words(p.PID, "cmdline")
-	for _, word := range l.forwards {
-		if !slices.Contains(asks, word) {
-			return false
-		}
-	}
-	related := p.Group == l.PID || l.bore(p) || p.Began >= l.Began && slices.Contains(words(p.PID, "environ"), Mark())
-	return related && ProcessOf(l.PID).Began == l.Began
-}
-
-// bore reports whether a process descends from the launched one. A parent that
-// is younger than its child has got the pid of the true one.
-func (l *launch) bore(p Process) bool {
-	for depth := 0; p.Parent > 1 && depth < 64; depth++ {
-		parent := ProcessOf(p.Parent)
-		if parent.PID == l.PID {
-			return parent.Began == l.Began
-		}
-		if parent.Name == "" || parent.Began > p.Began {
-			return false
-		}
-		p = parent
-	}
-	return false
-}
-
 // stranger is the error about somebody who listens where the launch should. An
 // ssh that a launch before has left behind is told to go.
 func (l *launch) stranger(where string, at Listener) error {
@@ -289,11 +202,8 @@ func (l *launch) holder(end string) string {
 	if err != nil {
 		return ""
 	}
-	sockets, err := socketsAt(port)
-	if err != nil {
-		return ""
-	}
-	for _, other := range listeners(sockets) {
+	all, _ := ListenersAt([]int{port})
+	for _, other := range all {
 		if !slices.ContainsFunc(other.Procs, l.has) {
 			return other.String()
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -45,16 +46,34 @@ func (p Process) dismiss(launch Process) bool {
 // isOrphaned reports whether the minimail of a mark is no more. Of one in
 // another container that is not known.
 func isOrphaned(mark string) bool {
-	var ns string
-	var pid int
-	var began uint64
-	value, marked := strings.CutPrefix(mark, markName)
-	if _, err := fmt.Sscanf(value, "%s %d %d", &ns, &pid, &began); !marked || err != nil || ns != pidNamespace() || pid <= 0 {
+	minimail, ok := parseMark(mark)
+	if !ok {
 		return false
 	}
-	if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+	if errors.Is(unix.Kill(minimail.PID, 0), unix.ESRCH) {
 		return true
 	}
-	p := ProcessOf(pid)
-	return p.Name != "" && p.Began != began
+	p := ProcessOf(minimail.PID)
+	return p.Name != "" && p.Began != minimail.Began
+}
+
+// parseMark is which minimail has launched somebody, if it is one whose pid means
+// the same to us.
+func parseMark(mark string) (minimail Process, ok bool) {
+	var ns string
+	value, marked := strings.CutPrefix(mark, markName)
+	_, err := fmt.Sscanf(value, "%s %d %d", &ns, &minimail.PID, &minimail.Began)
+	return minimail, marked && err == nil && ns == pidNamespace() && minimail.PID > 0
+}
+
+// LaunchedBy reports whether a process is one that the minimail with that pid has
+// launched, or its descendant.
+func (p Process) LaunchedBy(minimail int) bool {
+	if p.Parent == minimail {
+		return true
+	}
+	return slices.ContainsFunc(words(p.PID, "environ"), func(kv string) bool {
+		by, ok := parseMark(kv)
+		return ok && by.PID == minimail && ProcessOf(minimail).Began == by.Began
+	})
 }

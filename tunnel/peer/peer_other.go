@@ -30,3 +30,7 @@ func IsAnybody(int) bool { return false }
 func ListenersAt([]int) ([]Listener, error) {
 	return nil, fmt.Errorf("cannot see who listens: %w", errors.ErrUnsupported)
 }
+
+// LaunchedBy reports whether a process is one that the minimail with that pid has
+// launched.
+func (p Process) LaunchedBy(minimail int) bool { return p.Parent == minimail }

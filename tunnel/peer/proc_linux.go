@@ -3,6 +3,7 @@ package peer
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -19,12 +20,12 @@ func ListenersAt(ports []int) ([]Listener, error) {
 		}
 		all = append(all, at...)
 	}
-	return listeners(all), nil
+	return listeners(all)
 }
 
 // listeners are those of the sockets that keep others from listening, with the
 // processes that have them. If nobody listens, that may be a connection's.
-func listeners(sockets []socket) []Listener {
+func listeners(sockets []socket) ([]Listener, error) {
 	var all []Listener
 	var inodes []uint64
 	add := func(keeps func(socket) bool) {
@@ -40,22 +41,17 @@ func listeners(sockets []socket) []Listener {
 	if len(all) == 0 {
 		add(socket.held)
 	}
-	procs := holders(pids(), inodes...)
+	procs, err := holders(everybody(), inodes...)
 	for i := range all {
 		all[i].Procs = procs[all[i].Inode]
 	}
-	return all
+	return all, err
 }
 
-// pids are all processes that we can see.
-func pids() []int {
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return nil
-	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
+// everybody is the pids of all processes that we can see.
+func everybody() []int {
 	var all []int
+	names, _ := namesIn("/proc")
 	for _, name := range names {
 		if pid, err := strconv.Atoi(name); err == nil {
 			all = append(all, pid)
@@ -64,43 +60,43 @@ func pids() []int {
 	return all
 }
 
-// holders are those of the processes that have sockets open, as far as we may
-// look into them, by the sockets' inodes.
-func holders(pids []int, inodes ...uint64) map[uint64][]Process {
-	found := map[uint64][]Process{}
-	if len(inodes) == 0 {
-		return found
+func namesIn(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
 	}
+	defer d.Close()
+	return d.Readdirnames(-1)
+}
+
+// holders are those of the processes that have sockets open, as far as we may
+// look into them, by the sockets' inodes. It is an error if we lack what it takes
+// to look.
+func holders(pids []int, inodes ...uint64) (map[uint64][]Process, error) {
 	wanted := map[string]uint64{}
 	for _, i := range inodes {
 		wanted[fmt.Sprintf("socket:[%d]", i)] = i
 	}
+	found := map[uint64][]Process{}
 	for _, pid := range pids {
-		for i := range openSockets(pid, wanted) {
+		names, err := namesIn(fmt.Sprintf("/proc/%d/fd", pid))
+		if isShortage(err) {
+			return nil, err
+		}
+		var its []uint64
+		for _, name := range names {
+			to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, name))
+			if i, ok := wanted[to]; ok && !slices.Contains(its, i) {
+				its = append(its, i)
+			}
+		}
+		for _, i := range its {
 			if p := ProcessOf(pid); p.Name != "" {
 				found[i] = append(found[i], p)
 			}
 		}
 	}
-	return found
-}
-
-// openSockets are those of the wanted ones that a process has open.
-func openSockets(pid int, wanted map[string]uint64) map[uint64]bool {
-	dir, err := os.Open(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		return nil
-	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
-	found := map[uint64]bool{}
-	for _, name := range names {
-		to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, name))
-		if i, ok := wanted[to]; ok && err == nil {
-			found[i] = true
-		}
-	}
-	return found
+	return found, nil
 }
 
 // ProcessOf is the process with that pid.
