@@ -247,7 +247,7 @@ func TestHelpFitsATerminal(t *testing.T) {
 			t.Errorf("%d columns: %s", len(l), l)
 		}
 	}
-	for _, f := range Flags() {
+	for _, f := range allOptions() {
 		for _, name := range f.Names() {
 			if !regexp.MustCompile(`(?m)^ .*` + regexp.QuoteMeta(dashed(name)) + `\b`).Match(out) {
 				t.Errorf("not in the help: %s", dashed(name))

@@ -102,15 +102,6 @@ func allOptions() []option {
 	return append(options(), option{helpFlag, nil, nil}, option{versionFlag, nil, nil})
 }
 
-// Flags are all options as cli sees them, for whoever compares pages with them.
-func Flags() []cli.Flag {
-	var all []cli.Flag
-	for _, o := range allOptions() {
-		all = append(all, o.Flag)
-	}
-	return all
-}
-
 // names are those of all settings.
 func names() []string {
 	var all []string
