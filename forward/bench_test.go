@@ -16,7 +16,7 @@ func BenchmarkGreeting(b *testing.B) {
 	const greeting = "220 ready\r\n"
 	for name, way := range map[string]func(*testing.B, *farEnd) string{"direct": direct, "forwarded": forwarded} {
 		b.Run(name, func(b *testing.B) {
-			addr := way(b, answering(b, "tcp", func(c stream) { _, _ = io.WriteString(c, greeting) }))
+			addr := way(b, answering(b, "tcp", func(c Stream) { _, _ = io.WriteString(c, greeting) }))
 			line := make([]byte, len(greeting))
 			for b.Loop() {
 				c := must(dialTCP(addr))
@@ -74,7 +74,7 @@ func BenchmarkBulk(b *testing.B) {
 	block := make([]byte, 1<<20)
 	for name, way := range map[string]func(*testing.B, *farEnd) string{"direct": direct, "forwarded": forwarded} {
 		b.Run(name, func(b *testing.B) {
-			addr := way(b, answering(b, "tcp", func(c stream) {
+			addr := way(b, answering(b, "tcp", func(c Stream) {
 				_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c}, make([]byte, 128<<10))
 			}))
 			c := must(dialTCP(addr))

@@ -2,154 +2,117 @@ package forward
 
 import (
 	"fmt"
-	"io"
 	"net"
-	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// A stream is a connection whose directions can be closed one by one, as
-// *net.TCPConn and *net.UnixConn.
-type stream interface {
-	net.Conn
-	syscall.Conn
-	CloseWrite() error
-}
-
-// A bridge copies between a client and its server until both directions are
-// done, and then closes both.
-type bridge struct {
-	*visit
-	client, server stream // of the visit, or of its sockets
-
-	mu      sync.Mutex
-	cut     *time.Timer
-	why     error // of the cut, once it was made
-	stopped chan struct{}
-}
-
-// copy returns when both directions have ended and both sides are closed; no
+// serve copies until both directions are done and both sides are closed; no
 // byte that a side has sent before it ended is lost to the other.
-func (b *bridge) copy() {
-	b.stopped = make(chan struct{})
-	up := make(chan struct{})
-	go func() { // ends at the latest when both connections are closed
-		defer close(up)
-		b.clientToServer()
-		go b.tidy() // ends when copy does
-	}()
-	why := b.serverToClient()
-	if why != nil || b.smtp {
-		// The server is gone for good: wake the other direction.
-		b.server.Close()
-		_ = b.client.SetReadDeadline(time.Unix(1, 0))
-	}
-	<-up
-	close(b.stopped)
-	if b.smtp {
-		farewell(b.client, why)
-	}
-	b.close()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.cut != nil {
-		b.cut.Stop()
-	}
+//
+// A client costs little more than the two goroutines that wait here, so these
+// have next to nothing on their stacks: what comes after is for others.
+func (v *visit) serve() {
+	go v.clientToServer() // ends at the latest when both connections are closed
+	v.serverHasEnded(v.down.copy())
 }
 
-// clientToServer copies one direction, and passes its end on as what it was:
-// an orderly one closes the server's receiving side, a reset resets it. If it
-// is the server that is dead, the other direction will see that too, once it
-// has delivered what the server sent while it lived.
-func (b *bridge) clientToServer() {
-	err := b.pass(b.server, b.client, ofClient)
+func (v *visit) clientToServer() {
+	v.clientHasEnded(v.up.copy())
+	close(v.ended)
+	v.tidy()
+}
+
+// clientHasEnded passes the end of its direction on as what it was: an orderly
+// one closes the server's receiving side, a reset resets it. If it is the server
+// that is dead, the other direction will see that too, once it has delivered
+// what the server sent while it lived.
+func (v *visit) clientHasEnded(err error) {
 	switch {
-	case err == nil && !broken(b.client, b.bytes[ofClient]):
-		b.endedBy(endings[ofClient])
-		_ = b.server.CloseWrite()
-	case err == nil || dead(b.client):
-		b.endedBy("client reset")
-		reset(b.server)
+	case err == nil && !broken(v.client, v.up.n):
+		v.concluded(clientClosed)
+		_ = v.up.to.CloseWrite()
+	case err == nil || dead(v.client):
+		v.concluded("client reset")
+		reset(v.server)
 	}
 }
 
-// pass copies one direction to its end, after what is left of the relay's.
-func (b *bridge) pass(to, from stream, side int) error {
-	if rest := b.rest[side]; len(rest) > 0 {
-		n, err := to.Write(rest)
-		b.bytes[side] += int64(n)
-		if err != nil {
-			return err
-		}
+// serverHasEnded passes the end of the other direction on, and is the end of
+// the visit.
+func (v *visit) serverHasEnded(err error) {
+	why := v.lastWords(err)
+	if why != nil || v.smtp {
+		// The server is gone for good: wake the other direction.
+		v.server.Close()
+		_ = v.client.SetReadDeadline(time.Unix(1, 0))
 	}
-	if side == ofServer && b.smtp {
-		return b.copyReplies()
+	<-v.ended
+	close(v.gone)
+	if v.smtp {
+		farewell(v.client, why)
 	}
-	n, err := io.Copy(to, from)
-	b.bytes[side] += n
-	return err
+	v.client.Close()
+	v.server.Close()
+	v.over()
 }
 
-// serverToClient is the other direction. It returns why a client of SMTP
-// should be told that the session is over.
-func (b *bridge) serverToClient() (farewell error) {
-	err := b.pass(b.client, b.server, ofServer)
-	if err == nil && broken(b.server, b.bytes[ofServer]) {
+// lastWords returns why a client of SMTP should be told that the session is
+// over. To anybody else the server's end is passed on.
+func (v *visit) lastWords(err error) (farewell error) {
+	if err == nil && broken(v.down.from, v.down.n) {
 		err = syscall.ECONNRESET
 	}
 	// A client that has ended its side, or has been told good-bye, expects the
 	// end; to anybody else it may mean that the tunnel is gone.
-	r := &b.replies
-	expected := r.bye || b.end() == endings[ofClient]
-	tell := b.smtp && !expected && r.between && r.total == b.bytes[ofServer]
-	if cut := b.cutBecause(); cut != nil && tell {
+	r := &v.replies
+	expected := r.bye || v.concludedBy(clientClosed)
+	tell := v.smtp && !expected && r.between && r.total == v.down.n
+	if cut := v.cutBecause(); cut != nil && tell {
 		return cut
 	}
 	var lost error
 	if !expected {
-		lost = b.lost()
+		lost = v.lost()
 	}
 	switch {
-	case err != nil && dead(b.client):
-		b.endedBy("client reset")
+	case err != nil && dead(v.client):
+		v.concluded("client reset")
 		return nil
 	case lost != nil:
-		b.endedBy("tunnel lost")
+		v.concluded("tunnel lost")
 	case err != nil:
-		b.endedBy("server reset")
+		v.concluded("server reset")
 	default:
-		b.endedBy(endings[ofServer])
+		v.concluded(serverClosed)
 	}
 	switch {
 	case tell && lost != nil:
 		return fmt.Errorf("%w: %w", errLost, lost)
 	case tell:
 		return errLost
-	case err != nil || lost != nil && !b.smtp:
-		reset(b.client)
+	case err != nil || lost != nil && !v.smtp:
+		reset(v.client)
 	default:
-		_ = b.client.CloseWrite()
+		_ = v.client.CloseWrite()
 	}
 	return nil
 }
 
 // settle is how long what should end together may take to do so: a tunnel and
-// its connections, or the two directions of a session.
+// its connections.
 const settle = 100 * time.Millisecond
 
 // tidy ends the visit of a client that has closed its socket: nobody will read
 // what a server still has to say. The server gets some time to finish. A
 // client that has only shut down its sending side is left alone.
-func (b *bridge) tidy() {
-	gone := b.f.Gone
+func (v *visit) tidy() {
+	gone := v.f.Gone
 	if gone == nil {
 		return
 	}
-	if untilGone(b.visit.client, gone, b.stopped) {
-		b.cutAfter(b.f.DrainTimeout, nil) // the server may finish, too
+	if untilGone(v.client, gone, v.gone) {
+		v.cutAfter(v.f.DrainTimeout, nil) // the server may finish, too
 	}
 }
 
@@ -170,57 +133,30 @@ func untilGone(client net.Conn, gone func(net.Conn) bool, stop <-chan struct{}) 
 
 // cutAfter ends the visit after d, if it has not ended by then. A client of
 // SMTP is told why, if it can be.
-func (b *bridge) cutAfter(d time.Duration, why error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.cut != nil {
+func (v *visit) cutAfter(d time.Duration, why error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.cut != nil {
 		return
 	}
-	b.cut = time.AfterFunc(d, func() {
-		b.endedBy("cut off")
-		b.mu.Lock()
-		b.why = why
-		b.mu.Unlock()
-		if b.smtp && why != nil {
-			_ = b.client.SetWriteDeadline(time.Now().Add(lingering))
-			b.server.Close() // copy does the rest
+	v.cut = time.AfterFunc(d, func() {
+		v.concluded("cut off")
+		v.mu.Lock()
+		v.why = why
+		v.mu.Unlock()
+		if v.smtp && why != nil {
+			_ = v.client.SetWriteDeadline(time.Now().Add(lingering))
+			v.server.Close() // copy does the rest
 			return
 		}
-		reset(b.client) // what is cut off must not look finished
-		reset(b.server)
+		reset(v.client) // what is cut off must not look finished
+		reset(v.server)
 	})
 }
 
 // cutBecause is why the visit was cut off, if it was.
-func (b *bridge) cutBecause() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.why
-}
-
-func (b *bridge) close() {
-	b.client.Close()
-	b.server.Close()
-}
-
-// broken tells whether the end of c, read without an error after n bytes, was
-// a reset. The kernel reports a reset once, to whichever of our directions
-// touches the socket first; the other one reads what looks like an end.
-func broken(c stream, n int64) bool {
-	_, tcp := c.(*net.TCPConn)
-	return tcp && dead(c) && !finished(c, n)
-}
-
-// dead tells whether c's peer has reset it (poll(2), POLLERR or POLLHUP).
-func dead(c stream) bool {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return true
-	}
-	var fds []unix.PollFd
-	err = raw.Control(func(fd uintptr) {
-		fds = []unix.PollFd{{Fd: int32(fd)}}
-		_, _ = unix.Poll(fds, 0)
-	})
-	return err != nil || fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
+func (v *visit) cutBecause() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.why
 }

@@ -20,7 +20,7 @@ func TestBytesArriveUnalteredBothWaysAtOnceWhateverTheChunks(t *testing.T) {
 	routes(t, func(t *testing.T, network string, via func(*testing.T, *farEnd) Dial) {
 		up, down := noise(1, 5<<20+17), noise(2, 4<<20+1)
 		got := make(chan error, 1)
-		end := answering(t, network, func(c stream) {
+		end := answering(t, network, func(c Stream) {
 			wrote := make(chan error, 1)
 			go func() {
 				err := inChunks(c, down, rounds(3))
@@ -61,7 +61,7 @@ func TestBytesArriveUnalteredBothWaysAtOnceWhateverTheChunks(t *testing.T) {
 
 func TestTheFarEndMaySpeakFirst(t *testing.T) {
 	routes(t, func(t *testing.T, network string, via func(*testing.T, *farEnd) Dial) {
-		end := answering(t, network, func(c stream) {
+		end := answering(t, network, func(c Stream) {
 			_, _ = io.WriteString(c, "220 far\r\n")
 			line := make([]byte, 6)
 			_, _ = io.ReadFull(c, line)
@@ -81,7 +81,7 @@ func TestTheFarEndMaySpeakFirst(t *testing.T) {
 
 func TestTheClientMaySpeakFirst(t *testing.T) {
 	routes(t, func(t *testing.T, network string, via func(*testing.T, *farEnd) Dial) {
-		end := answering(t, network, func(c stream) {
+		end := answering(t, network, func(c Stream) {
 			line := make([]byte, 18)
 			_, _ = io.ReadFull(c, line)
 			_, _ = io.WriteString(c, "HTTP/1.0 200 "+string(line))
@@ -97,7 +97,7 @@ func TestTheClientMaySpeakFirst(t *testing.T) {
 // gated is a Dial that waits for a word.
 func gated(dial Dial) (Dial, func()) {
 	gate := make(chan struct{})
-	return func(ctx context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (Stream, error) {
 		select {
 		case <-gate:
 			return dial(ctx)
@@ -111,7 +111,7 @@ func TestWhatTheClientSentBeforeTheDialWasDoneArrivesAllAndInOrder(t *testing.T)
 	routes(t, func(t *testing.T, network string, via func(*testing.T, *farEnd) Dial) {
 		sent := noise(7, 3<<20)
 		got := make(chan digest, 1)
-		end := answering(t, network, func(c stream) {
+		end := answering(t, network, func(c Stream) {
 			s, _ := readSum(c, rounds(8))
 			got <- s
 		})
@@ -140,7 +140,7 @@ func TestWhatTheClientSentBeforeTheDialWasDoneArrivesAllAndInOrder(t *testing.T)
 func TestAClientThatHasShutDownItsSendingSideStillGetsTheAnswer(t *testing.T) {
 	routes(t, func(t *testing.T, network string, via func(*testing.T, *farEnd) Dial) {
 		answer := noise(9, 1<<20)
-		end := answering(t, network, func(c stream) {
+		end := answering(t, network, func(c Stream) {
 			b, err := io.ReadAll(c) // returns at the client's end, not before
 			if err == nil && string(b) == "question" {
 				_ = inChunks(c, answer, rounds(10))
@@ -159,7 +159,7 @@ func TestAServerThatHasShutDownItsSendingSideStillGetsWhatTheClientSends(t *test
 	routes(t, func(t *testing.T, network string, via func(*testing.T, *farEnd) Dial) {
 		mail := noise(12, 1<<20)
 		got := make(chan digest, 1)
-		end := answering(t, network, func(c stream) {
+		end := answering(t, network, func(c Stream) {
 			_, _ = io.WriteString(c, "all I say")
 			_ = c.CloseWrite()
 			s, _ := readSum(c, rounds(13))
@@ -186,7 +186,7 @@ func TestAClientThatShutsDownItsSendingSideWhileTheDialWaitsIsServed(t *testing.
 		t.Run(fmt.Sprintf("having sent %d bytes", len(question)), func(t *testing.T) {
 			noLeaks(t)
 			var asked atomic.Int32
-			end := answering(t, "tcp", func(c stream) {
+			end := answering(t, "tcp", func(c Stream) {
 				b, err := io.ReadAll(c)
 				_, _ = fmt.Fprintf(c, "answer to %q, %v", b, err)
 			})
@@ -209,7 +209,7 @@ func TestAClientThatShutsDownItsSendingSideWhileTheDialWaitsIsServed(t *testing.
 
 func TestWithoutGoneAnEarlyShutDownIsNotTakenForLeaving(t *testing.T) {
 	noLeaks(t)
-	end := answering(t, "tcp", func(c stream) {
+	end := answering(t, "tcp", func(c Stream) {
 		_, _ = io.Copy(io.Discard, c)
 		_, _ = io.WriteString(c, "answer")
 	})
@@ -226,7 +226,7 @@ func TestASlowReaderGetsEverythingAndHoldsUpNobody(t *testing.T) {
 	noLeaks(t)
 	answer := noise(15, 48<<20) // more than all buffers on the way
 	var whole atomic.Bool
-	end := answering(t, "tcp", func(c stream) {
+	end := answering(t, "tcp", func(c Stream) {
 		who := make([]byte, 1)
 		_, _ = io.ReadFull(c, who)
 		if who[0] == 'q' {
@@ -267,7 +267,7 @@ func TestBulkIsMovedBySpliceAndNotThroughOurMemory(t *testing.T) {
 	routes(t, func(t *testing.T, network string, via func(*testing.T, *farEnd) Dial) {
 		const size = 16 << 20
 		counted := make(chan int64, 1)
-		end := answering(t, network, func(c stream) {
+		end := answering(t, network, func(c Stream) {
 			_, _ = io.CopyN(struct{ io.Writer }{c}, struct{ io.Reader }{c}, size)
 			_, _ = io.Copy(io.Discard, c)
 			counted <- size

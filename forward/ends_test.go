@@ -13,10 +13,10 @@ import (
 )
 
 // bothAtWork returns a client and its server once a byte has gone each way.
-func bothAtWork(t *testing.T, f *Forwarder, network string, via func(*testing.T, *farEnd) Dial) (client *net.TCPConn, server stream, r *run) {
+func bothAtWork(t *testing.T, f *Forwarder, network string, via func(*testing.T, *farEnd) Dial) (client *net.TCPConn, server Stream, r *run) {
 	t.Helper()
-	servers, over := make(chan stream), make(chan struct{})
-	end := answering(t, network, func(c stream) {
+	servers, over := make(chan Stream), make(chan struct{})
+	end := answering(t, network, func(c Stream) {
 		_, _ = io.ReadFull(c, make([]byte, 1))
 		_, _ = c.Write([]byte("s"))
 		servers <- c
@@ -86,7 +86,7 @@ func TestAResetWhileTheOtherSideSendsIsNotTakenForACleanEnd(t *testing.T) {
 // other one in the middle, and looks how the sender learns of it: its reading
 // or its writing must fail with ECONNRESET. After an orderly end, reading gives
 // io.EOF and writing EPIPE (Linux, tcp_reset: the latter in CLOSE_WAIT).
-func checkResetUnderLoad(t *testing.T, breaking, sending stream) {
+func checkResetUnderLoad(t *testing.T, breaking, sending Stream) {
 	t.Helper()
 	wrote, read := make(chan error, 1), make(chan error, 1)
 	go func() {
@@ -114,7 +114,7 @@ func TestAServerThatAnswersAndLeavesWhileTheClientStillSendsHasAnswered(t *testi
 	for name, hurry := range map[string]bool{"with unread bytes": true, "having read what was there": false} {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
-			end := answering(t, "tcp", func(c stream) {
+			end := answering(t, "tcp", func(c Stream) {
 				_, _ = io.ReadFull(c, make([]byte, 100))
 				_, _ = c.Write(answer)
 				if !hurry {
@@ -146,7 +146,7 @@ func TestAServerThatAnswersAndLeavesWhileTheClientStillSendsHasAnswered(t *testi
 
 // waiting is a Dial that never succeeds; it tells what its ctx ended of.
 func waiting(causes chan<- error) Dial {
-	return func(ctx context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (Stream, error) {
 		<-ctx.Done()
 		causes <- context.Cause(ctx)
 		return nil, context.Cause(ctx)
@@ -161,7 +161,7 @@ func TestAClientThatResetsWhileItsDialWaitsEndsTheDial(t *testing.T) {
 			causes, refused := make(chan error, 1), make(chan error, 1)
 			f := patient()
 			f.Log = log.log()
-			f.OnDialError = func(c net.Conn, err error) { c.Close(); refused <- err }
+			f.OnDialError = func(c Stream, err error) { c.Close(); refused <- err }
 			r := serving(t, f, waiting(causes))
 			c := call(t, r.addr)
 			_, _ = io.WriteString(c, sent)
@@ -213,7 +213,7 @@ func TestAClientThatClosesItsSocketWhileItsDialWaitsEndsTheDial(t *testing.T) {
 
 func TestBytesOfAClientThatIsThereAreNotTakenForLeaving(t *testing.T) {
 	noLeaks(t)
-	end := answering(t, "tcp", func(c stream) { _, _ = io.Copy(c, c) })
+	end := answering(t, "tcp", func(c Stream) { _, _ = io.Copy(c, c) })
 	dial, open := gated(end.dial)
 	f := patient()
 	f.Gone = func(net.Conn) bool { t.Error("asked about a client that has not ended"); return false }
@@ -232,12 +232,12 @@ func TestWhenPatienceIsOverOnDialErrorGetsTheDialsOwnError(t *testing.T) {
 	why := errors.New("no route")
 	causes, refused := make(chan error, 1), make(chan error, 1)
 	f := &Forwarder{DialTimeout: time.Millisecond}
-	f.OnDialError = func(c net.Conn, err error) {
+	f.OnDialError = func(c Stream, err error) {
 		refused <- err
 		_, _ = io.WriteString(c, "sorry")
 		c.Close()
 	}
-	r := serving(t, f, func(ctx context.Context) (net.Conn, error) {
+	r := serving(t, f, func(ctx context.Context) (Stream, error) {
 		<-ctx.Done()
 		causes <- context.Cause(ctx)
 		return nil, fmt.Errorf("in vain: %w", why)
@@ -257,7 +257,7 @@ func TestWhenPatienceIsOverOnDialErrorGetsTheDialsOwnError(t *testing.T) {
 func TestWithoutOnDialErrorARefusedClientSeesAReset(t *testing.T) {
 	noLeaks(t)
 	called := make(chan struct{}) // a reset at once may fail the client's connect
-	r := serving(t, patient(), func(context.Context) (net.Conn, error) { <-called; return nil, errors.New("no") })
+	r := serving(t, patient(), func(context.Context) (Stream, error) { <-called; return nil, errors.New("no") })
 	c := call(t, r.addr)
 	close(called)
 	if n, err := c.Read(make([]byte, 1)); !isReset(err) {
@@ -271,10 +271,10 @@ func TestAllClientsThatWaitWhenWeStopAreToldSo(t *testing.T) {
 	causes, refused := make(chan error, 1), make(chan error, 1+waitingForAPlace)
 	f := patient()
 	f.MaxClients = 1
-	f.OnDialError = func(c net.Conn, err error) { c.Close(); refused <- err }
+	f.OnDialError = func(c Stream, err error) { c.Close(); refused <- err }
 	dialing := make(chan struct{}, 1+waitingForAPlace)
 	wait := waiting(causes)
-	r := serving(t, f, func(ctx context.Context) (net.Conn, error) {
+	r := serving(t, f, func(ctx context.Context) (Stream, error) {
 		dialing <- struct{}{}
 		return wait(ctx)
 	})
@@ -405,12 +405,12 @@ func TestASilentServerWhoseClientStillListensIsNotCutOff(t *testing.T) {
 // there an end is not the FIN of one TCP connection.
 func TestAnOrderlyEndOfAMultipathClientIsNotTakenForAReset(t *testing.T) {
 	noLeaks(t)
-	end := answering(t, "tcp", func(c stream) {
+	end := answering(t, "tcp", func(c Stream) {
 		b, err := io.ReadAll(c)
 		_, _ = fmt.Fprintf(c, "%d %v", len(b), err)
 	})
 	reads := make(chan error, 1)
-	serverFirst := answering(t, "tcp", func(c stream) {
+	serverFirst := answering(t, "tcp", func(c Stream) {
 		_, _ = io.WriteString(c, "bye")
 		_ = c.CloseWrite()
 		_, err := io.ReadAll(c)

@@ -68,11 +68,11 @@ func TestAClientIsHeldForExactlyDialTimeout(t *testing.T) {
 		client, ours := newWire()
 		refused := make(chan error)
 		f := &Forwarder{DialTimeout: 90 * time.Second}
-		f.OnDialError = func(c net.Conn, err error) { c.Close(); refused <- err }
+		f.OnDialError = func(c Stream, err error) { c.Close(); refused <- err }
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		began := time.Now()
-		go f.Serve(ctx, newQueue(ours), func(ctx context.Context) (net.Conn, error) {
+		go f.Serve(ctx, newQueue(ours), func(ctx context.Context) (Stream, error) {
 			<-ctx.Done()
 			return nil, context.Cause(ctx)
 		})
@@ -94,7 +94,7 @@ func TestAClientAtWorkIsCutOffExactlyWhenTheDrainTimeIsOver(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() {
-			done <- f.Serve(ctx, newQueue(ours), func(context.Context) (net.Conn, error) { return theirs, nil })
+			done <- f.Serve(ctx, newQueue(ours), func(context.Context) (Stream, error) { return theirs, nil })
 		}()
 		time.Sleep(time.Hour) // a session may last as long as it likes
 		stop()
@@ -121,14 +121,14 @@ func TestASilentServerIsLeftAloneForTheGraceAfterItsClientHasGone(t *testing.T) 
 		began := time.Now()
 		f := &Forwarder{DrainTimeout: time.Minute}
 		f.Gone = func(net.Conn) bool { return time.Since(began) >= 10*time.Second }
-		b := &bridge{visit: &visit{f: f, client: ours, server: theirs}, client: ours, server: theirs}
+		v := newVisit(t.Context(), f, ours, theirs, false)
 		client.Close()
-		b.copy()
+		v.serve()
 		if d := time.Since(began); d < 70*time.Second || d > 71*time.Second {
 			t.Errorf("cut off after %s", d)
 		}
-		if b.end() != "client closed" {
-			t.Errorf("ended by %q", b.end())
+		if v.outcome != clientClosed {
+			t.Errorf("ended by %q", v.outcome)
 		}
 	})
 }
@@ -144,7 +144,7 @@ func TestThePausesAfterAcceptErrorsDoubleUpToASecond(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		began, dialed := time.Now(), make(chan struct{})
-		go f.Serve(ctx, q, func(ctx context.Context) (net.Conn, error) {
+		go f.Serve(ctx, q, func(ctx context.Context) (Stream, error) {
 			close(dialed)
 			<-ctx.Done()
 			return nil, context.Cause(ctx)

@@ -5,14 +5,13 @@ package forward
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
 )
 
 var (
@@ -27,7 +26,7 @@ var (
 // A Dial function makes a client's connection to the far end. It must return
 // when ctx is done; context.Cause(ctx) is then ErrStopping, ErrClientLeft or
 // context.DeadlineExceeded. The forwarder closes the connection.
-type Dial func(ctx context.Context) (net.Conn, error)
+type Dial func(ctx context.Context) (Stream, error)
 
 // A Forwarder serves any number of listeners. Its fields must not be changed
 // once Serve has been called. The zero value waits for no tunnel and drains
@@ -44,7 +43,7 @@ type Forwarder struct {
 	// OnDialError is called with a client that cannot be served, and why. It
 	// may write to the client, and closes it. If nil, the client gets a reset,
 	// which no client takes for success.
-	OnDialError func(client net.Conn, err error)
+	OnDialError func(client Stream, err error)
 	// Gone tells whether the process at a client's other end, which has sent
 	// its last byte, has closed its socket altogether; a client that has only
 	// shut down its sending side still waits for an answer. If nil, both are
@@ -90,7 +89,7 @@ func (f *Forwarder) Stats() Stats {
 // and waited out. It may be called for several listeners at the same time;
 // MaxClients is for all of them together.
 func (f *Forwarder) Serve(ctx context.Context, l net.Listener, dial Dial) error {
-	refuse := func(client net.Conn, _ error) { reset(client) }
+	refuse := func(client Stream, _ error) { reset(client) }
 	if f.OnDialError != nil {
 		refuse = f.OnDialError
 	}
@@ -100,11 +99,10 @@ func (f *Forwarder) Serve(ctx context.Context, l net.Listener, dial Dial) error 
 // A service is what the clients of one listener get.
 type service struct {
 	dial   Dial
-	refuse func(client net.Conn, err error) // closes the client
+	refuse func(client Stream, err error) // closes the client
 	smtp   bool
 	at     net.Addr
 	open   context.Context // done, with the cause ErrStopping, when it is closed
-	relay  *relay
 }
 
 func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) error {
@@ -119,8 +117,6 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 	s.at = l.Addr()
 	s.open, closed = f.stopping(ctx, s.at)
 	defer closed()
-	s.relay = newRelay(ctx, &clients)
-	defer s.relay.close()
 	defer clients.Wait()
 	defer l.Close() // before the wait: who comes now is not to hang in the queue
 	defer context.AfterFunc(ctx, func() {
@@ -153,7 +149,13 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 			})
 			continue
 		}
-		clients.Go(func() { f.serve(c, &s) })
+		clients.Go(func() {
+			// A goroutine of its own: the stack that the dial needed is not kept
+			// for as long as the client stays.
+			if v := f.receive(ctx, c, &s); v != nil {
+				clients.Go(v.serve)
+			}
+		})
 	}
 }
 
@@ -172,11 +174,18 @@ func stopAccepting(l net.Listener) {
 }
 
 // accept waits errors out that may pass: all but that l is closed.
-func (f *Forwarder) accept(ctx context.Context, l net.Listener) (net.Conn, error) {
+func (f *Forwarder) accept(ctx context.Context, l net.Listener) (Stream, error) {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		c, err := l.Accept()
-		if err == nil || errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
-			return c, err
+		if client, ok := c.(Stream); ok {
+			return client, nil
+		}
+		if err == nil {
+			c.Close()
+			return nil, fmt.Errorf("a %T cannot be served", c)
+		}
+		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
+			return nil, err
 		}
 		f.Log.Error().Err(err).Stringer("pause", pause).Msg("cannot accept a client; trying again")
 		select {
@@ -209,9 +218,9 @@ func (f *Forwarder) leave() {
 	}
 }
 
-// serve is a client's visit until it is at work, or has been turned away; it
-// then leaves its place.
-func (f *Forwarder) serve(client net.Conn, s *service) {
+// receive returns a client's visit once it can be at work, or nil when it has
+// been turned away; it then leaves its place.
+func (f *Forwarder) receive(ctx context.Context, client Stream, s *service) *visit {
 	began := time.Now()
 	f.Log.Debug().Stringer("client", client.RemoteAddr()).Stringer("at", client.LocalAddr()).Msg("client has come")
 	f.stats.waiting.Add(1)
@@ -219,22 +228,24 @@ func (f *Forwarder) serve(client net.Conn, s *service) {
 	f.stats.waiting.Add(-1)
 	if err == nil {
 		f.stats.working.Add(1)
-		s.relay.take(&visit{f: f, client: client, server: server, smtp: s.smtp, began: began, waited: since(began)})
-		return
+		v := newVisit(ctx, f, client, server, s.smtp)
+		v.began, v.waited = began, since(began)
+		return v
 	}
 	defer f.leave()
 	log := f.Log.With().Stringer("client", client.RemoteAddr()).Stringer("waited", since(began)).Logger()
 	if errors.Is(err, ErrClientLeft) {
 		client.Close()
 		log.Info().Msg("client left before it was served")
-		return
+		return nil
 	}
 	if errors.Is(err, ErrStopping) && f.passOn(client, s) {
-		return
+		return nil
 	}
 	f.stats.refused.Add(1)
 	log.Warn().Err(err).Msg("client turned away")
 	s.refuse(client, err)
+	return nil
 }
 
 // since is rounded for the log.
@@ -242,7 +253,7 @@ func since(t time.Time) time.Duration { return time.Since(t).Round(10 * time.Mic
 
 // dial makes the client's connection, for as long as the client waits, its
 // patience lasts and we are not stopped.
-func (f *Forwarder) dial(client net.Conn, s *service) (net.Conn, error) {
+func (f *Forwarder) dial(client Stream, s *service) (Stream, error) {
 	ctx, leave := context.WithCancelCause(s.open)
 	defer leave(nil)
 	defer time.AfterFunc(f.DialTimeout, func() { leave(context.DeadlineExceeded) }).Stop()
@@ -281,17 +292,4 @@ func (f *Forwarder) passOn(client net.Conn, s *service) bool {
 	f.Log.Debug().Stringer("client", client.RemoteAddr()).Msg("client passed on")
 	pass(client)
 	return true
-}
-
-// reset closes c so that its peer sees an error, not a clean end that looks
-// like success (RFC 9293, 3.10.7.1: a reset; socket(7), SO_LINGER).
-func reset(c net.Conn) {
-	if s, ok := c.(syscall.Conn); ok { // a tunnel's connection has no SetLinger
-		if raw, err := s.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) {
-				_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-			})
-		}
-	}
-	c.Close()
 }

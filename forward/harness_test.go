@@ -137,12 +137,12 @@ func call(t testing.TB, addr string) *net.TCPConn {
 // A farEnd is the server behind the forwarder.
 type farEnd struct {
 	net.Listener
-	serve func(stream) // closes nothing; the farEnd does
+	serve func(Stream) // closes nothing; the farEnd does
 	mine  sync.WaitGroup
 }
 
 // answering starts a far end on 127.0.0.1, or on a Unix socket.
-func answering(t testing.TB, network string, serve func(stream)) *farEnd {
+func answering(t testing.TB, network string, serve func(Stream)) *farEnd {
 	t.Helper()
 	address := "127.0.0.1:0"
 	if network == "unix" {
@@ -160,7 +160,7 @@ func answering(t testing.TB, network string, serve func(stream)) *farEnd {
 				return
 			}
 			_ = c.SetDeadline(time.Now().Add(enough))
-			e.mine.Go(func() { defer c.Close(); serve(c.(stream)) })
+			e.mine.Go(func() { defer c.Close(); serve(c.(Stream)) })
 		}
 	})
 	t.Cleanup(func() { l.Close(); e.mine.Wait() })
@@ -168,8 +168,12 @@ func answering(t testing.TB, network string, serve func(stream)) *farEnd {
 }
 
 // dial is a Dial to the far end.
-func (e *farEnd) dial(ctx context.Context) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, e.Addr().Network(), e.Addr().String())
+func (e *farEnd) dial(ctx context.Context) (Stream, error) {
+	c, err := new(net.Dialer).DialContext(ctx, e.Addr().Network(), e.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(Stream), nil
 }
 
 // throughTunnel is a Dial to the far end whose connections are those that
@@ -180,7 +184,7 @@ func (e *farEnd) throughTunnel(t testing.TB) Dial {
 	done := make(chan struct{})
 	go func() { defer close(done); tun.Run(ctx) }()
 	t.Cleanup(func() { stop(); <-done })
-	return func(ctx context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (Stream, error) {
 		return tun.Dial(ctx, e.Addr().Network(), e.Addr().String(), nil)
 	}
 }
@@ -276,7 +280,7 @@ func dialTCP(addr string) (*net.TCPConn, error) {
 }
 
 // echoes greets, and answers each line with itself.
-func echoes(c stream) {
+func echoes(c Stream) {
 	_, _ = io.WriteString(c, "220 far\r\n")
 	_, _ = io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
 }

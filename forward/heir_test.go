@@ -25,7 +25,7 @@ func TestClientsThatWaitGoToTheHeirAndTheQueueIsLeftToIt(t *testing.T) {
 	passed := make(chan net.Conn, 1+waitingForAPlace)
 	f := patient()
 	f.MaxClients = 1
-	f.OnDialError = func(c net.Conn, err error) { c.Close(); t.Errorf("turned away: %v", err) }
+	f.OnDialError = func(c Stream, err error) { c.Close(); t.Errorf("turned away: %v", err) }
 	f.Heir = func(at net.Addr) (func(net.Conn), bool) {
 		if at.String() != heirs.Addr().String() {
 			t.Errorf("asked for %s", at)
@@ -34,7 +34,7 @@ func TestClientsThatWaitGoToTheHeirAndTheQueueIsLeftToIt(t *testing.T) {
 	}
 	dialing, causes := make(chan struct{}, 1+waitingForAPlace), make(chan error, 1+waitingForAPlace)
 	wait := waiting(causes)
-	r := servingOn(t, f, ours, func(ctx context.Context) (net.Conn, error) {
+	r := servingOn(t, f, ours, func(ctx context.Context) (Stream, error) {
 		dialing <- struct{}{}
 		return wait(ctx)
 	})
@@ -63,7 +63,7 @@ func TestWithoutAnybodyToPassThemToClientsGoOnWaiting(t *testing.T) {
 	f.Heir = func(net.Addr) (func(net.Conn), bool) { return nil, true }
 	end := answering(t, "tcp", echoes)
 	dialing, ready := make(chan struct{}, 1), make(chan struct{})
-	r := servingOn(t, f, ours, func(ctx context.Context) (net.Conn, error) {
+	r := servingOn(t, f, ours, func(ctx context.Context) (Stream, error) {
 		dialing <- struct{}{}
 		select {
 		case <-ready:

@@ -23,7 +23,7 @@ func RaiseFileLimit() (uint64, error) {
 }
 
 // filesPerClient: two sockets, and a pipe each way for splice(2). filesOfOurs:
-// listeners and their relays, logs, a socket to ask the kernel, what the launch
+// listeners, logs, a socket to ask the kernel, what the launch
 // of ssh takes, clients that wait for a place, and the pipes that package net
 // keeps at hand for each processor.
 const filesPerClient = 6

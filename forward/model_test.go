@@ -2,6 +2,7 @@ package forward
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,18 +35,23 @@ func TestWhateverBothSidesDoTheOtherSeesTheSame(t *testing.T) {
 func playMany(t *testing.T, smtp bool, network string) {
 	const players, times = 8, 7
 	servers := make(chan held)
-	end := answering(t, network, func(c stream) {
+	end := answering(t, network, func(c Stream) {
 		done := make(chan struct{})
 		servers <- held{c, done}
 		<-done
 	})
 	serve := serving
 	if smtp {
-		serve = func(t testing.TB, f *Forwarder, d Dial) *run { return servingSMTP(t.(*testing.T), f, d) }
+		serve = servingSMTP
 	}
 	f := patient()
 	f.MaxClients = players
-	r := serve(t, f, end.dial)
+	dialed := make(chan struct{}) // what is reset before that is no session
+	r := serve(t, f, func(ctx context.Context) (Stream, error) {
+		c, err := end.dial(ctx)
+		dialed <- struct{}{}
+		return c, err
+	})
 	var one sync.Mutex // who comes now gets the server that comes now
 	var all sync.WaitGroup
 	for range players {
@@ -55,9 +61,10 @@ func playMany(t *testing.T, smtp bool, network string) {
 				one.Lock()
 				client := call(t, r.addr)
 				server := receive(t, "the server's side", servers)
+				receive(t, "the dial's return", dialed)
 				one.Unlock()
 				s := newScript(seed, smtp, network)
-				if err := s.play(client, server.stream); err != nil {
+				if err := s.play(client, server.Stream); err != nil {
 					t.Errorf("%v\n%s", err, s)
 				}
 				client.Close()
@@ -71,9 +78,15 @@ func playMany(t *testing.T, smtp bool, network string) {
 
 // A held connection is closed when done is.
 type held struct {
-	stream
+	Stream
 	done chan struct{}
 }
+
+// The sides of a session.
+const (
+	ofClient = iota
+	ofServer
+)
 
 // The ways in which a side ends.
 const (
@@ -125,7 +138,7 @@ func newScript(seed uint64, smtp bool, network string) *script {
 		switch {
 		case big && r.IntN(2) == 0:
 			sizes = []int{100, 16383, 16384, 16385, 40000, 300000}
-		case big: // more than a slow one's kernel keeps, in what is still the relay's business
+		case big: // more than a slow one's kernel keeps
 			most, sizes = 900, []int{9000}
 		}
 		for i := range r.IntN(most) {
@@ -158,8 +171,8 @@ type seen struct {
 	err error // nil: a clean end
 }
 
-func (s *script) play(client, server stream) error {
-	ends := [2]stream{client, server}
+func (s *script) play(client, server Stream) error {
+	ends := [2]Stream{client, server}
 	var saw [2]seen
 	var over [2]chan struct{} // one for each reader
 	var sent [2]bool          // everything, without an error
@@ -187,7 +200,7 @@ func (s *script) play(client, server stream) error {
 }
 
 // act returns whether everything was sent and ended in an orderly way.
-func (p *part) act(c stream, over <-chan struct{}) bool {
+func (p *part) act(c Stream, over <-chan struct{}) bool {
 	for i, piece := range p.pieces {
 		time.Sleep(p.pauses[i])
 		if _, err := c.Write(piece); err != nil {
@@ -262,7 +275,7 @@ func (s *script) checkSMTP(side int, got, whole []byte, err error, told bool, se
 		return nil
 	}
 	var r replies
-	_, _ = r.Write(got)
+	r.hear(got)
 	clientFirst := s.sides[ofClient].ending != endsLater
 	switch {
 	case told && (r.bye || len(got) > 0 && !r.between):

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,7 +29,11 @@ var errNoGreeting = errors.New("the mail server ended the connection without a g
 // Greeted waits until the server at the other end of c has spoken, as an SMTP
 // server does first (RFC 5321, 3.1), or until ctx is done. It takes no byte.
 func Greeted(ctx context.Context, c net.Conn) error {
-	raw, err := c.(stream).SyscallConn()
+	s, ok := c.(Stream)
+	if !ok {
+		return fmt.Errorf("cannot wait for the greeting on a %T", c)
+	}
+	raw, err := s.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("cannot wait for the greeting: %w", err)
 	}
@@ -59,7 +62,7 @@ const lingering = time.Second
 // farewell tells the client why it cannot be served, if there is something to
 // tell, and closes it. A close with unread bytes would become a reset and take
 // the text with it, so what the client has to say is read for a while.
-func farewell(client net.Conn, why error) {
+func farewell(client Stream, why error) {
 	defer client.Close()
 	_ = client.SetDeadline(time.Now().Add(lingering))
 	if why != nil {
@@ -67,9 +70,7 @@ func farewell(client net.Conn, why error) {
 			return
 		}
 	}
-	if c, ok := client.(stream); ok {
-		_ = c.CloseWrite()
-	}
+	_ = client.CloseWrite()
 	_, _ = io.Copy(io.Discard, client)
 }
 
@@ -98,7 +99,7 @@ type replies struct {
 	bye     bool    // that reply announced the end: 221 or 421
 }
 
-func (r *replies) Write(p []byte) (int, error) {
+func (r *replies) hear(p []byte) {
 	r.total += int64(len(p))
 	for _, c := range p {
 		if r.n < len(r.head) {
@@ -110,7 +111,6 @@ func (r *replies) Write(p []byte) (int, error) {
 			r.endLine()
 		}
 	}
-	return len(p), nil
 }
 
 // endLine looks at the code of a line: "250 text" and "250" end a reply,
@@ -126,51 +126,5 @@ func (r *replies) endLine() {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// replyBuffer holds a few reply lines; bulk goes the other way, by splice(2).
-const replyBuffer = 2048
-
 // errLost is what a client is told whose server has gone in mid-session.
 var errLost = errors.New("the connection to the mail server was lost")
-
-// buffers are lent only while there is something to copy: a client that is held
-// for hours needs none.
-var buffers = sync.Pool{New: func() any { return new([replyBuffer]byte) }}
-
-// copyReplies copies the server's words to the client and follows them. A
-// client that has got them all has got b.replies.total.
-func (b *bridge) copyReplies() error {
-	for {
-		if err := untilReadable(b.server); err != nil {
-			return err
-		}
-		switch err := b.copyChunk(); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		}
-	}
-}
-
-func (b *bridge) copyChunk() error {
-	buf := buffers.Get().(*[replyBuffer]byte)
-	defer buffers.Put(buf)
-	n, err := b.server.Read(buf[:])
-	b.received()
-	if err != nil {
-		return err
-	}
-	_, _ = b.replies.Write(buf[:n])
-	n, err = b.client.Write(buf[:n])
-	b.bytes[ofServer] += int64(n)
-	return err
-}
-
-// untilReadable waits until there is something to read from c, or its end.
-func untilReadable(c stream) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return raw.Read(func(fd uintptr) bool { return polled(int(fd), unix.POLLIN) })
-}

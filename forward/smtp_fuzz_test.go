@@ -34,10 +34,10 @@ func FuzzRepliesInPieces(f *testing.F) {
 	f.Add([]byte("\x17\x03\x03\n421 no\r\n"), 2)
 	f.Fuzz(func(t *testing.T, said []byte, size int) {
 		var whole, pieces replies
-		_, _ = whole.Write(said)
+		whole.hear(said)
 		size = max(size, 1)
 		for rest := said; len(rest) > 0; rest = rest[min(size, len(rest)):] {
-			_, _ = pieces.Write(rest[:min(size, len(rest))])
+			pieces.hear(rest[:min(size, len(rest))])
 		}
 		if whole != pieces {
 			t.Fatalf("%q at once: %+v; in pieces of %d: %+v", said, whole, size, pieces)

@@ -13,7 +13,7 @@ import (
 )
 
 // servingSMTP is serving, with SMTP's manners.
-func servingSMTP(t *testing.T, f *Forwarder, dial Dial) *run {
+func servingSMTP(t testing.TB, f *Forwarder, dial Dial) *run {
 	t.Helper()
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
 	ctx, stop := context.WithCancel(context.Background())
@@ -37,7 +37,7 @@ func is421(t *testing.T, text, why string) {
 func TestAMailClientThatCannotBeServedIsToldWhyThoughItHasSentSomething(t *testing.T) {
 	noLeaks(t)
 	gate := make(chan struct{})
-	r := servingSMTP(t, patient(), func(context.Context) (net.Conn, error) {
+	r := servingSMTP(t, patient(), func(context.Context) (Stream, error) {
 		<-gate
 		return nil, errors.New("ssh says\r\n250 no\x00 route \u2603")
 	})
@@ -63,7 +63,7 @@ func TestAMailClientThatWaitsWhenWeStopIsToldSo(t *testing.T) {
 	noLeaks(t)
 	dialing, causes := make(chan struct{}), make(chan error, 1)
 	wait := waiting(causes)
-	r := servingSMTP(t, patient(), func(ctx context.Context) (net.Conn, error) { close(dialing); return wait(ctx) })
+	r := servingSMTP(t, patient(), func(ctx context.Context) (Stream, error) { close(dialing); return wait(ctx) })
 	c := call(t, r.addr)
 	receive(t, "the dial", dialing)
 	r.stop()
@@ -88,7 +88,7 @@ func TestAMailClientLearnsOfALostServerBetweenTwoReplies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
-			end := answering(t, "tcp", func(s stream) { _, _ = io.WriteString(s, c.words) })
+			end := answering(t, "tcp", func(s Stream) { _, _ = io.WriteString(s, c.words) })
 			b, err := io.ReadAll(call(t, servingSMTP(t, patient(), end.dial).addr))
 			if err != nil {
 				t.Error(err)
@@ -109,7 +109,7 @@ func TestAMailClientLearnsOfALostServerBetweenTwoReplies(t *testing.T) {
 func TestAMailSessionGoesThroughUntouched(t *testing.T) {
 	noLeaks(t)
 	mail := noise(30, 1<<20)
-	end := answering(t, "tcp", func(c stream) {
+	end := answering(t, "tcp", func(c Stream) {
 		_, _ = io.WriteString(c, "220 far\r\n")
 		got := make([]byte, len(mail))
 		if _, err := io.ReadFull(c, got); err != nil || sum(got) != sum(mail) {
@@ -134,7 +134,7 @@ func TestAMailSessionGoesThroughUntouched(t *testing.T) {
 func TestAMailClientThatIsCutOffIsToldThatWeStop(t *testing.T) {
 	noLeaks(t)
 	over := make(chan struct{})
-	end := answering(t, "tcp", func(c stream) {
+	end := answering(t, "tcp", func(c Stream) {
 		_, _ = io.WriteString(c, "220 far\r\n")
 		<-over
 	})
@@ -166,11 +166,11 @@ func TestAClientWhoseTunnelIsLostLearnsWhy(t *testing.T) {
 		t.Run(fmt.Sprintf("smtp %v", smtp), func(t *testing.T) {
 			noLeaks(t)
 			var log journal
-			end := answering(t, "tcp", func(c stream) { _, _ = io.WriteString(c, "220 far\r\n") })
+			end := answering(t, "tcp", func(c Stream) { _, _ = io.WriteString(c, "220 far\r\n") })
 			f := patient()
 			f.Log = log.log()
 			f.Gone = func(c net.Conn) bool { _, is := c.(lease); return is }
-			dial := func(ctx context.Context) (net.Conn, error) {
+			dial := func(ctx context.Context) (Stream, error) {
 				c, err := end.dial(ctx)
 				if err != nil {
 					return nil, err
@@ -179,7 +179,7 @@ func TestAClientWhoseTunnelIsLostLearnsWhy(t *testing.T) {
 			}
 			serve := serving
 			if smtp {
-				serve = func(t testing.TB, f *Forwarder, d Dial) *run { return servingSMTP(t.(*testing.T), f, d) }
+				serve = servingSMTP
 			}
 			dial, open := gated(dial) // a reset at once may fail the connect
 			c := call(t, serve(t, f, dial).addr)
@@ -199,7 +199,7 @@ func TestAClientWhoseTunnelIsLostLearnsWhy(t *testing.T) {
 func TestGreetedWaitsForTheServerAndTakesNoByte(t *testing.T) {
 	noLeaks(t)
 	speak := make(chan struct{})
-	end := answering(t, "tcp", func(c stream) { <-speak; _, _ = io.WriteString(c, "220 far\r\n") })
+	end := answering(t, "tcp", func(c Stream) { <-speak; _, _ = io.WriteString(c, "220 far\r\n") })
 	c := must(end.dial(t.Context()))
 	defer c.Close()
 	heard := make(chan error, 1)
@@ -219,11 +219,11 @@ func TestGreetedWaitsForTheServerAndTakesNoByte(t *testing.T) {
 }
 
 func TestGreetedSaysThatAServerEndedWithoutAWord(t *testing.T) {
-	for name, leave := range map[string]func(net.Conn){"orderly": func(c net.Conn) { c.Close() }, "reset": reset} {
+	for name, leave := range map[string]func(Stream){"orderly": func(c Stream) { c.Close() }, "reset": reset} {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
 			dialed := make(chan struct{}) // a reset at once may fail the connect
-			end := answering(t, "tcp", func(c stream) { <-dialed; leave(c) })
+			end := answering(t, "tcp", func(c Stream) { <-dialed; leave(c) })
 			c := must(end.dial(t.Context()))
 			close(dialed)
 			defer c.Close()
@@ -237,7 +237,7 @@ func TestGreetedSaysThatAServerEndedWithoutAWord(t *testing.T) {
 func TestGreetedEndsWithItsContext(t *testing.T) {
 	noLeaks(t)
 	over := make(chan struct{})
-	end := answering(t, "tcp", func(stream) { <-over })
+	end := answering(t, "tcp", func(Stream) { <-over })
 	t.Cleanup(func() { close(over) })
 	c := must(end.dial(t.Context()))
 	defer c.Close()

@@ -2,111 +2,92 @@ package forward
 
 import (
 	"context"
-	"net"
 	"sync"
 	"time"
 )
 
-// A visit is a client at work: what is left of it when it need not wait any
-// more. Its bytes are in the hands of the relay, or of a bridge.
+// A visit is a client at work, with a connection to the far end.
 type visit struct {
 	f      *Forwarder
-	client net.Conn
-	server net.Conn // as dial has made it: closing it gives back what it holds
+	client Stream
+	server Stream // as dial has made it: closing it gives back what it holds
 	smtp   bool
 	began  time.Time
 	waited time.Duration
+	calm   func() bool // stops waiting for a stop
 
-	bytes   [2]int64 // that were copied, from the client and from the server
-	replies replies  // what the server has said so far, if smtp
+	up, down direction     // what the client says, and what the server says
+	replies  replies       // what the server has said so far, if smtp
+	ended    chan struct{} // closed when the client's direction has
+	gone     chan struct{} // closed when both have
 
-	// The relay's, while the visit is there.
-	sockets [2]int
-	ended   [2]bool
-	late    *time.Timer // once one side has ended
-
-	rest [2][]byte // what was read from a side, and could not be written yet
-
-	mu  sync.Mutex
-	how string // what ended it: the first thing seen
+	mu      sync.Mutex
+	outcome string      // what ended it: the first thing seen
+	cut     *time.Timer // that is going to cut it off
+	why     error       // of the cut, once it was made
 }
 
-// The sides of a visit.
+// The outcomes that are as they should be.
 const (
-	ofClient = iota
-	ofServer
+	clientClosed = "client closed"
+	serverClosed = "server closed"
 )
 
-// endings are the orderly ones.
-var endings = [2]string{ofClient: "client closed", ofServer: "server closed"}
-
-// A leased connection has more to it than its bytes (package tunnel).
-type leased interface {
-	NetConn() net.Conn          // where the bytes go
-	Received()                  // is to be called when some have come
-	Lost(d time.Duration) error // why the tunnel has ended, if it has within d
-}
-
-func (v *visit) clientStream() stream { return v.client.(stream) }
-
-func (v *visit) serverStream() stream {
-	if l, ok := v.server.(leased); ok {
-		return l.NetConn().(stream)
+// newVisit is cut off DrainTimeout after ctx is done.
+func newVisit(ctx context.Context, f *Forwarder, client, server Stream, smtp bool) *visit {
+	v := &visit{f: f, client: client, server: server, smtp: smtp, ended: make(chan struct{}), gone: make(chan struct{})}
+	v.up = direction{from: client, to: under(server)}
+	v.down = direction{from: v.up.to, to: client}
+	v.down.lease, _ = server.(Lease)
+	if smtp {
+		v.down.seen = v.replies.hear
 	}
-	return v.server.(stream)
-}
-
-// received tells the server's connection that bytes have come.
-func (v *visit) received() {
-	if l, ok := v.server.(leased); ok {
-		l.Received()
-	}
+	v.up.raw, _ = v.up.from.SyscallConn()
+	v.down.raw, _ = v.down.from.SyscallConn()
+	v.calm = context.AfterFunc(ctx, func() { v.cutAfter(f.DrainTimeout, ErrStopping) })
+	return v
 }
 
 // lost returns why the tunnel under the server's connection has ended, if it is
-// that which has ended the connection. An ssh that lives holds its end of it
+// that which has ended the connection. An ssh that lives holds its side of it
 // until both directions are done.
 func (v *visit) lost() error {
-	l, ok := v.server.(leased)
-	if !ok || v.f.Gone == nil || !v.f.Gone(v.server) {
+	l := v.down.lease
+	if l == nil || v.f.Gone == nil || !v.f.Gone(v.server) {
 		return nil
 	}
 	return l.Lost(settle)
 }
 
-func (v *visit) endedBy(how string) {
+// concluded notes an outcome, if it is the first one.
+func (v *visit) concluded(outcome string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.how == "" {
-		v.how = how
+	if v.outcome == "" {
+		v.outcome = outcome
 	}
 }
 
-func (v *visit) end() string {
+func (v *visit) concludedBy(outcome string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.how
+	return v.outcome == outcome
 }
 
-// cross has a bridge copy until the visit is over. It is cut off DrainTimeout
-// after ctx is done.
-func (v *visit) cross(ctx context.Context, client, server stream) {
-	b := &bridge{visit: v, client: client, server: server}
-	stop := context.AfterFunc(ctx, func() { b.cutAfter(v.f.DrainTimeout, ErrStopping) })
-	defer stop()
-	b.copy()
-	v.over()
-}
-
-// over is the end of a visit whose bytes are all copied.
+// over is when all bytes are copied.
 func (v *visit) over() {
 	f := v.f
 	defer f.leave()
-	v.server.Close() // what it holds is given back
+	v.calm()
+	v.mu.Lock()
+	if v.cut != nil {
+		v.cut.Stop()
+	}
+	v.mu.Unlock()
 	f.stats.working.Add(-1)
 	f.stats.served.Add(1)
-	f.stats.up.Add(v.bytes[ofClient])
-	f.stats.down.Add(v.bytes[ofServer])
+	f.stats.up.Add(v.up.n)
+	f.stats.down.Add(v.down.n)
 	f.Log.Info().Stringer("client", v.client.RemoteAddr()).Stringer("waited", v.waited).Stringer("lasted", since(v.began)).
-		Int64("bytes_up", v.bytes[ofClient]).Int64("bytes_down", v.bytes[ofServer]).Str("end", v.end()).Msg("client served")
+		Int64("bytes_up", v.up.n).Int64("bytes_down", v.down.n).Str("end", v.outcome).Msg("client served")
 }

@@ -3,8 +3,6 @@ package forward
 import (
 	"net"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // watchAfter is how long most clients wait at most: watching one for so short a
@@ -16,18 +14,14 @@ const watchAfter = 5 * time.Millisecond
 // the client's. A client that has sent something, or shut down its sending
 // side, and is still there has not left. The caller must call the function
 // that watch returns; the goroutine has ended when that returns.
-func watch(client net.Conn, gone func(net.Conn) bool, left func()) (unwatch func()) {
-	c, ok := client.(stream)
-	if !ok {
-		return func() {}
-	}
+func watch(c Stream, gone func(net.Conn) bool, left func()) (unwatch func()) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	begin := time.AfterFunc(watchAfter, func() {
 		defer close(done)
 		if !untilEnd(c) {
 			return
 		}
-		if dead(c) || gone != nil && untilGone(client, gone, stop) {
+		if dead(c) || gone != nil && untilGone(c, gone, stop) {
 			left()
 		}
 	})
@@ -36,15 +30,15 @@ func watch(client net.Conn, gone func(net.Conn) bool, left func()) (unwatch func
 			return
 		}
 		close(stop)
-		_ = client.SetReadDeadline(time.Unix(1, 0)) // wakes untilEnd
+		_ = c.SetReadDeadline(time.Unix(1, 0)) // wakes untilEnd
 		<-done
-		_ = client.SetReadDeadline(time.Time{})
+		_ = c.SetReadDeadline(time.Time{})
 	}
 }
 
 // untilEnd returns true when c's peer has ended its sending side or reset the
 // connection, and false when c's read deadline has passed.
-func untilEnd(c stream) bool {
+func untilEnd(c Stream) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return false
@@ -56,10 +50,3 @@ func untilEnd(c stream) bool {
 
 // hungUp looks for the end of a stream without reading up to it.
 func hungUp(fd int) bool { return polled(fd, pollRDHUP) }
-
-// polled asks poll(2) whether an event, or the end, is there.
-func polled(fd int, event int16) bool {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: event}}
-	_, err := unix.Poll(fds, 0)
-	return err == nil && fds[0].Revents&(event|unix.POLLERR|unix.POLLHUP) != 0
-}

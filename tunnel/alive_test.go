@@ -87,7 +87,7 @@ func TestAConnectionThatOthersWorkOnGetsMoreTime(t *testing.T) {
 		time.Sleep(time.Minute)
 		k := w.comes(25*time.Second, silent(w)).connected().waitedFor(deadShared + dialTakes)
 		defer k.leaves()
-		if err := works.conn.(*conn).Lost(time.Second); err == nil || !strings.HasPrefix(err.Error(), "nothing has come from the host for 1") {
+		if err := works.conn.Lost(time.Second); err == nil || !strings.HasPrefix(err.Error(), "nothing has come from the host for 1") {
 			t.Errorf("the other client is told %v", err)
 		}
 		works.leaves()
@@ -99,7 +99,7 @@ func TestAConnectionThatIsDeadUnderItsClientsIsGivenUp(t *testing.T) {
 		w := newWorld(t, Config{Idle: time.Hour}, life{dies: time.Minute})
 		k := w.comes(never).connected()
 		began := time.Now().Add(-dialTakes)
-		<-k.conn.(*conn).l.ended
+		<-k.conn.l.ended
 		if d := time.Since(began); d < time.Minute+deadUsed || d > time.Minute+deadUsed+2*lookWorking {
 			t.Errorf("given up after %s", d)
 		}

@@ -47,8 +47,8 @@ func connectNow(network, address string, c syscall.RawConn) error {
 	return err
 }
 
-// A conn is a lease on the tunnel.
-type conn struct {
+// A Conn is a lease on the tunnel.
+type Conn struct {
 	stream
 	t    *Tunnel
 	l    *launch
@@ -57,14 +57,14 @@ type conn struct {
 
 // NetConn returns the connection itself, for splice(2) and for whoever wants
 // to take its socket elsewhere. Closing it does not give the lease back.
-func (c *conn) NetConn() net.Conn { return c.stream }
+func (c *Conn) NetConn() net.Conn { return c.stream }
 
 // Received is to be called when bytes have been read from NetConn: it has them
 // acknowledged at once. All through a session there are several small segments.
-func (c *conn) Received() { c.l.wire.now() }
+func (c *Conn) Received() { c.l.wire.now() }
 
 // Close ends the connection and gives the lease back.
-func (c *conn) Close() error {
+func (c *Conn) Close() error {
 	defer c.once.Do(func() {
 		c.l.users.add(0, -1)
 		c.t.giveBack(c.l)
@@ -73,7 +73,7 @@ func (c *conn) Close() error {
 }
 
 // Lost returns why ssh has ended, or nil if it has not within d.
-func (c *conn) Lost(d time.Duration) error {
+func (c *Conn) Lost(d time.Duration) error {
 	select {
 	case <-c.l.ended:
 		return c.l.reason()

@@ -20,7 +20,7 @@ import (
 // answered, if not nil, is called with each fresh connection and says whether
 // the far end is there; at most 64 of these calls, or of the dials before
 // them, are under way at a time. It must end when ctx does.
-func (t *Tunnel) Dial(ctx context.Context, network, address string, answered func(context.Context, net.Conn) error) (net.Conn, error) {
+func (t *Tunnel) Dial(ctx context.Context, network, address string, answered func(context.Context, net.Conn) error) (*Conn, error) {
 	var why error // of what we last waited for
 	for {
 		r, err := t.lease(ctx)
@@ -43,7 +43,7 @@ func (t *Tunnel) Dial(ctx context.Context, network, address string, answered fun
 		c, err := k.untilAnswered(ctx)
 		if err == nil {
 			r.launch.users.add(0, 1)
-			return &conn{stream: c, t: t, l: r.launch}, nil
+			return &Conn{stream: c, t: t, l: r.launch}, nil
 		}
 		t.giveBack(r.launch)
 		if !errors.Is(err, errEnded) {

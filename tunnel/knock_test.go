@@ -51,7 +51,7 @@ func TestAnUntrustedNearEndIsNeverUsed(t *testing.T) {
 				t.Fatal("an untrusted connection is still open")
 			}
 		}
-		if slices.Contains(refused, net.Conn(k.conn.(*conn).stream)) {
+		if slices.Contains(refused, net.Conn(k.conn.stream)) {
 			t.Error("an untrusted connection was handed out")
 		}
 		k.leaves()
@@ -314,7 +314,7 @@ func TestAConnectionKnowsWhetherItsTunnelIsLost(t *testing.T) {
 		for _, why := range []error{errRefused, errEnded} {
 			k := w.comes(never).connected()
 			began := time.Now()
-			c := k.conn.(*conn)
+			c := k.conn
 			if err := c.Lost(time.Second); err != nil || time.Since(began) != time.Second {
 				t.Errorf("lost after %s: %v", time.Since(began), err)
 			}

@@ -446,7 +446,7 @@ func TestATunnelIsTransparent(t *testing.T) {
 			go func() {
 				// Without WriteTo, so that the connection's ReadFrom is used.
 				_, _ = io.Copy(c, struct{ io.Reader }{bytes.NewReader(sent)})
-				_ = c.(interface{ CloseWrite() error }).CloseWrite()
+				_ = c.CloseWrite()
 			}()
 			_ = c.SetReadDeadline(time.Now().Add(soon))
 			got := new(bytes.Buffer)
@@ -475,7 +475,7 @@ func TestSSHEndsAfterItsLastClientAndIsLaunchedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Close()
-		<-c.(*conn).l.ended
+		<-c.l.ended
 	}
 	for _, event := range []string{"launched ssh", "the tunnel answers", "countdown started", "time's up", "killing ssh", "the tunnel is closed"} {
 		log.find(t, event)
@@ -497,7 +497,7 @@ func TestLaunchesLeaveNothingBehind(t *testing.T) {
 				t.Error(err)
 			} else {
 				c.Close()
-				<-c.(*conn).l.ended
+				<-c.l.ended
 			}
 			os.Remove(address)
 		}

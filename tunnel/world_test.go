@@ -231,7 +231,7 @@ type client struct {
 	giveUp context.CancelCauseFunc
 	done   chan struct{}
 
-	conn   net.Conn
+	conn   *Conn
 	err    error
 	waited time.Duration
 
@@ -283,7 +283,7 @@ func (w *world) unused(s *life, at time.Time, certain bool) time.Duration {
 	for _, k := range w.clients {
 		switch {
 		case !k.began.Before(at):
-		case k.conn != nil && k.conn.(*conn).l != s.l:
+		case k.conn != nil && k.conn.l != s.l:
 		case k.conn == nil && certain && !k.began.After(s.began):
 		case k.left.IsZero() || k.left.After(at):
 			return -1

@@ -69,7 +69,7 @@ func apologise(s settings.Settings, tell *daemon.Teller, ls []net.Listener, why 
 	for _, l := range ls {
 		serving.Go(func() {
 			defer over()
-			_ = f.ServeSMTP(end, &reluctant{l, file}, func(context.Context) (net.Conn, error) { return nil, why })
+			_ = f.ServeSMTP(end, &reluctant{l, file}, func(context.Context) (forward.Stream, error) { return nil, why })
 		})
 	}
 	<-end.Done()

@@ -110,6 +110,9 @@ func (l *life) newForwarder(h *handing) *forward.Forwarder {
 	}
 }
 
+// What tunnel hands out is what forward asks for.
+var _ forward.Lease = (*tunnel.Conn)(nil)
+
 // An answer says whether the far end is there; nil takes the tunnel's word.
 type answer func(context.Context, net.Conn) error
 
@@ -125,7 +128,7 @@ func (l *life) open(ctx context.Context, t *tunnel.Tunnel, f *forward.Forwarder,
 		if d.SMTP {
 			accept, answered = f.ServeSMTP, forward.Greeted
 		}
-		dial := l.refused.noting(func(ctx context.Context) (net.Conn, error) {
+		dial := l.refused.noting(func(ctx context.Context) (forward.Stream, error) {
 			if err := l.waitFor(ctx, free); err != nil {
 				return nil, err
 			}

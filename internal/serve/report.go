@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"errors"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -55,7 +54,7 @@ func (r *refusals) last() (why string, at *time.Time) {
 
 // noting passes dial's results on, and remembers failures.
 func (r *refusals) noting(dial forward.Dial) forward.Dial {
-	return func(ctx context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (forward.Stream, error) {
 		c, err := dial(ctx)
 		if err != nil && !errors.Is(err, forward.ErrClientLeft) && !errors.Is(err, forward.ErrStopping) {
 			r.mu.Lock()

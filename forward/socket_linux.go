@@ -2,12 +2,15 @@ package forward
 
 import "golang.org/x/sys/unix"
 
-// finished tells whether c's peer has ended its sending side in an orderly way,
+// pollRDHUP is the poll(2) event of a peer that has shut down its sending side.
+const pollRDHUP = unix.POLLRDHUP
+
+// finished reports whether c's peer has ended its sending side in an orderly way,
 // given that n bytes were read from c, and no more are there. The kernel counts
 // a FIN as a byte received (Linux, tcp_rcv_nxt_update). If it does not tell,
 // or c is a multipath connection, whose end is none of TCP's FINs, that is
 // taken for a yes.
-func finished(c stream, n int64) bool {
+func finished(c Stream, n int64) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return true
@@ -22,4 +25,14 @@ func finished(c stream, n int64) bool {
 		yes = err != nil || info.Bytes_received != uint64(n)
 	})
 	return yes
+}
+
+// readable is how many bytes can be read at once (tcp(7), unix(7): SIOCINQ), or 0
+// if the kernel does not tell.
+func readable(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	if err != nil {
+		return 0
+	}
+	return n
 }
