@@ -93,6 +93,7 @@ func (l *life) attend() error {
 		case <-over:
 			over, freed = nil, free
 		case <-freed:
+			h.hands.Wait() // for those that are passed on again
 			l.log.Info().Msg("stopped")
 			return err
 		}

@@ -20,6 +20,7 @@ import (
 type handing struct {
 	to    atomic.Pointer[daemon.Heir]
 	doors []door
+	hands sync.WaitGroup // clients that were passed to us, and that nobody has accepted yet
 }
 
 // heir is forward's Heir. Without one the clients of the service manager's
@@ -121,7 +122,7 @@ func (l *life) passedOn(h *handing) (at map[string]*passing, free <-chan struct{
 		defer close(gone)
 		l.before.Clients(func(to string, client net.Conn) {
 			if p := at[to]; p != nil {
-				go p.hand(client) // ends when it is accepted, or p is closed
+				h.hands.Go(func() { p.hand(client) }) // ends when it is accepted, or p is closed
 			} else {
 				client.Close()
 			}

@@ -132,3 +132,30 @@ func notified(t *testing.T) (name string, said *testbed.Words) {
 	t.Cleanup(func() { c.Close() })
 	return name, said
 }
+
+// TestAStopLeavesTheServiceManagersQueue to the next start: nobody is turned away,
+// as in systemctl restart.
+func TestAStopLeavesTheServiceManagersQueue(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s", "--drain", "60s")
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: m.Port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	first := activated(t, m, l)
+	finish := atWork(t, m)
+	came := comes(m)
+	log := m.Log
+	if err := first.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	log.Wait(t, "stopping; clients at work may finish")
+	finish()
+	if err := first.Wait(); err != nil {
+		t.Errorf("it ends with %v\n%s", err, log)
+	}
+	activated(t, m, l)
+	came.leaves(t)
+}
