@@ -65,7 +65,7 @@ func TestALoginDoesNotWaitForTheAcknowledgementOfNEWKEYS(t *testing.T) {
 	}
 }
 
-func TestWhereTheKernelForbidsToTouchSSHsSocketsEverythingWorks(t *testing.T) {
+func TestFault42NobodyMayTouchSSHsSockets(t *testing.T) {
 	t.Parallel()
 	testbed.NeedProgram(t, "strace")
 	h := testbed.NewHost(t)
@@ -78,7 +78,8 @@ func TestWhereTheKernelForbidsToTouchSSHsSocketsEverythingWorks(t *testing.T) {
 	for range 3 {
 		m.Greets(t)
 	}
-	if n := strings.Count(testbed.Read(t, calls), "(INJECTED)"); n != 1 {
-		t.Errorf("tried %d times, want once in a launch", n)
+	// In the first 100 ms a refusal may be execve's.
+	if n := strings.Count(testbed.Read(t, calls), "(INJECTED)"); n < 1 || n > 15 {
+		t.Errorf("tried %d times, want some at the launch and then none", n)
 	}
 }
