@@ -79,6 +79,11 @@ func TestWhoeverLooksAtAPidFileDoesNotKeepOthersFromTakingIt(t *testing.T) {
 }
 
 func TestTheNumberInAPidFileIsNoSignOfLife(t *testing.T) {
+	sleep := exec.Command("sleep", "1000")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sleep.Process.Kill(); _ = sleep.Wait() })
 	for text, want := range map[string]int{
 		"":                              0,
 		"rabbit":                        0,
@@ -88,7 +93,7 @@ func TestTheNumberInAPidFileIsNoSignOfLife(t *testing.T) {
 		"99999999999999999999":          0,
 		strconv.Itoa(os.Getpid()):       os.Getpid(),
 		"4194303\n":                     4194303,
-		strconv.Itoa(os.Getppid()) + "": os.Getppid(),
+		strconv.Itoa(sleep.Process.Pid): sleep.Process.Pid,
 	} {
 		path := filepath.Join(t.TempDir(), "pid")
 		testbed.Write(t, path, text)

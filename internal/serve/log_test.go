@@ -160,7 +160,7 @@ func TestOnlyATerminalGetsColours(t *testing.T) {
 func TestColoursAreForTerminalsThatWantThem(t *testing.T) {
 	t.Parallel()
 	testbed.NeedProgram(t, "script")
-	check := " check --settings /dev/null --host far --ssh /nowhere/ssh --user " + testbed.RunAs
+	check := " check --settings /dev/null --host far --ssh /nowhere/ssh --user " + testbed.Me(t)
 	for _, c := range []struct {
 		env, words string
 		want       bool

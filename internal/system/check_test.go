@@ -24,7 +24,7 @@ func TestACheckThatIsInterruptedFindsNoFaults(t *testing.T) {
 	if err := os.Chmod(ssh, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	options := []string{"--settings", os.DevNull, "--host", "far", "--user", testbed.RunAs, "--ssh", ssh}
+	options := []string{"--settings", os.DevNull, "--host", "far", "--user", testbed.Me(t), "--ssh", ssh}
 	c := runCheck(t, nil, options...)
 	c.says(t, "OK", "ssh", "OpenSSH 9.2", "")
 	c.says(t, "FAIL", "check", "interrupted", "")

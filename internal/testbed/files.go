@@ -37,6 +37,7 @@ func Read(t testing.TB, path string) string {
 
 func GiveTo(t testing.TB, path, name string) {
 	t.Helper()
+	NeedRoot(t)
 	if err := os.Chown(path, UidOf(t, name), -1); err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,19 @@ func Run(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
+// Me is whom a minimail ends up as that we start.
+func Me(t testing.TB) string {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return RunAs
+	}
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Username
+}
+
 func UidOf(t testing.TB, name string) int {
 	t.Helper()
 	u, err := user.Lookup(name)

@@ -91,9 +91,20 @@ func inWorld(run func() int, build func() error) (status int, err error) {
 	if err := build(); err != nil {
 		return 1, err
 	}
+	if err := noSudo(dir); err != nil {
+		return 1, err
+	}
 	os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 	os.Setenv(programVariable, dir)
 	return outside(dir, run)
+}
+
+// noSudo keeps an ordinary user's tests from asking for a password.
+func noSudo(dir string) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(dir, "sudo"), []byte("#!/bin/sh\necho 'tests ask nobody for root'\nexit 97\n"), 0o755)
 }
 
 func buildProgram() error {

@@ -16,12 +16,12 @@ import (
 )
 
 // The world of a package's tests, as root: this machine's programs, but with an
-// /etc and a /run of its own, and no network but a loopback. So it does not
-// matter who has an account here, what listens, and what minimail or mail
-// server is set up.
+// /etc, a /run and processes of its own, and no network but a loopback. So it
+// does not matter who has an account here, what runs and listens, and what
+// minimail or mail server is set up; and nothing outlives the tests.
 
-// newWorldVariable names the directory of a world for the process that has to
-// make it.
+// newWorldVariable names the directory of a world for its first process, which
+// has to make it.
 const newWorldVariable = "TEST_NEW_WORLD"
 
 func ownUmask() { syscall.Umask(0o022) }
@@ -36,7 +36,7 @@ func outside(dir string, run func() int) (status int, err error) {
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), newWorldVariable+"="+dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS, Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // its death is what Pdeathsig is about
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, "the tests have no world of their own:", err)
@@ -45,15 +45,15 @@ func outside(dir string, run func() int) (status int, err error) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT) // go test's at a timeout
 	go func() {
-		for s := range signals {
-			_ = cmd.Process.Signal(s)
-		}
+		<-signals
+		_ = cmd.Process.Kill() // and with it the world
 	}()
 	_ = cmd.Wait()
 	return cmd.ProcessState.ExitCode(), nil
 }
 
-// inside runs the tests in the world, which it makes if nobody has before.
+// inside runs the tests in the world. Its first process makes it, starts the
+// tests as another one, and is init for those that have lost their parents.
 func inside(run func() int) (status int, err error) {
 	dir := os.Getenv(newWorldVariable)
 	if dir == "" {
@@ -63,11 +63,29 @@ func inside(run func() int) (status int, err error) {
 	if err := newWorld(filepath.Join(dir, "etc")); err != nil {
 		return 1, fmt.Errorf("cannot make a world for the tests: %w", err)
 	}
-	return run(), nil
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return 1, err
+	}
+	for {
+		var end unix.WaitStatus
+		pid, err := unix.Wait4(-1, &end, 0, nil)
+		if err != nil && err != unix.EINTR {
+			return 1, err
+		}
+		if pid == cmd.Process.Pid {
+			return end.ExitStatus(), nil
+		}
+	}
 }
 
 func newWorld(etc string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return err
 	}
 	if err := os.Mkdir(etc, 0o755); err != nil {
