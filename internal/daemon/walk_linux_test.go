@@ -41,6 +41,7 @@ func TestWhoseTheWayToAFileIs(t *testing.T) {
 	public, open := mk("public", 0o777|os.ModeSticky, "root", "root"), mk("open", 0o777, games, games)
 	private, shared := mk("private", 0o775, games, games), mk("shared", 0o775, games, testbed.Intruder)
 	evils, wheel := mk("evils", 0o755, testbed.Intruder, testbed.Intruder), mk("wheel", 0o775, "root", testbed.Intruder)
+	games0 := mk("games0", 0o775, "root", games)
 	below := filepath.Join(public, "roots")
 	if err := os.Mkdir(below, 0o755); err != nil {
 		t.Fatal(err)
@@ -61,6 +62,7 @@ func TestWhoseTheWayToAFileIs(t *testing.T) {
 		open + "/../roots":              "others can change " + open,
 		shared:                          "others can change " + shared,
 		wheel:                           "others can change " + wheel,
+		games0:                          "others can change " + games0,
 		acl:                             "others can change " + acl,
 		evils:                           evils + " belongs to " + testbed.Intruder,
 		users + "/../roots":             "the user's", // he could have a link there
