@@ -16,18 +16,18 @@ func (l *launch) has(p Process) bool {
 			return false
 		}
 	}
-	related := p.Group == l.PID || l.bore(p) || p.Began >= l.Began && slices.Contains(words(p.PID, "environ"), Mark())
+	related := p.Group == l.PID || l.bore(p, ProcessOf) || p.Began >= l.Began && slices.Contains(words(p.PID, "environ"), Mark())
 	return related && ProcessOf(l.PID).Began == l.Began
 }
 
-// bore reports whether a process descends from the launched one. A parent that
-// is younger than its child has got the pid of the true one.
-func (l *launch) bore(p Process) bool {
+// bore reports whether a process descends from the launched one, as of tells. A
+// parent that is younger than its child has got the pid of the true one.
+func (l *launch) bore(p Process, of func(pid int) Process) bool {
 	for depth := 0; p.Parent > 1 && depth < 64; depth++ {
-		parent := ProcessOf(p.Parent)
-		if parent.PID == l.PID {
-			return parent.Began == l.Began
+		if p.Parent == l.PID {
+			return true
 		}
+		parent := of(p.Parent)
 		if parent.Name == "" || parent.Began > p.Began {
 			return false
 		}

@@ -54,6 +54,8 @@ func TestAWrappersSSHBelongsToTheLaunch(t *testing.T) {
 		"a group of its own":       `set -m 2>/dev/null; $SSH "$@" <&3 & wait`,
 		"two shells between":       `sh -c "sh -c '$SSH \"\$@\"; true' - \"\$@\"; true" - "$@"; true`,
 		"no environment":           `env -i $SSH "$@"; true`,
+		"only its group":           `( env -i $SSH "$@" <&3 & ); exec sleep 1000 >/dev/null`,
+		"only its parent":          `setsid env -i $SSH "$@" <&3; true`,
 		"detached":                 `setsid -f $SSH "$@" <&3; exec sleep 1000 >/dev/null`,
 		"detached in a background": `( ( setsid $SSH "$@" <&3 & ) & ); exec sleep 1000 >/dev/null`,
 	} {
@@ -100,6 +102,33 @@ func TestAnSSHWithTheSameCommandLineIsNotTheLaunchs(t *testing.T) {
 			// But one of an earlier launch of ours is in the way of this one.
 			isEnded(t, "an earlier launch's", newLaunch(later(t, p.pid()), l.forwards), network, p)
 		})
+	}
+}
+
+func TestAParentThatIsYoungerThanItsChildIsNone(t *testing.T) {
+	l := &launch{Process: Process{PID: 10, Began: 5}}
+	for name, c := range map[string]struct {
+		began uint64 // of process 11, which process 10 has started
+		bore  bool
+	}{
+		"older":   {6, true},
+		"as old":  {7, true},
+		"younger": {8, false},
+	} {
+		all := map[int]Process{11: {PID: 11, Parent: 10, Name: "sh", Began: c.began}}
+		of := func(pid int) Process { return all[pid] }
+		if got := l.bore(Process{PID: 12, Parent: 11, Name: "ssh", Began: 7}, of); got != c.bore {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	for name, p := range map[string]Process{
+		"the child of nobody":           {PID: 12, Parent: 13, Began: 7},
+		"an orphan":                     {PID: 12, Parent: 1, Began: 7},
+		"its own parent, if there were": {PID: 12, Parent: 12, Name: "ssh", Began: 7},
+	} {
+		if l.bore(p, func(pid int) Process { return map[int]Process{12: p}[pid] }) {
+			t.Error(name)
+		}
 	}
 }
 
@@ -153,8 +182,9 @@ func TestAUnixSocketWhoseListenerIsNoMoreIsRefused(t *testing.T) {
 		}
 		return nil
 	})
-	if err := l.leads(t.Context(), c, near); err == nil {
-		t.Error("a pid is taken for the process that had it")
+	err := l.leads(t.Context(), c, near)
+	if want := fmt.Sprintf("to whom pid %d, which has ended, has left it, not by our ssh", p.pid()); err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("a pid is taken for the process that had it: %v", err)
 	}
 }
 

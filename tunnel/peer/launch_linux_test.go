@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -137,6 +138,42 @@ func TestANearEndOfAnotherProcessOfOursIsRefusedWithItsName(t *testing.T) {
 	refuses(t, l, "tcp", other.at, fmt.Sprintf(`is held by server, pid %d, uid \d+ \(.*\), not by our ssh`, other.pid()))
 	ssh := play(t, fake("ssh", "-L", "0:far:25"))
 	refuses(t, l, "tcp", ssh.at, fmt.Sprintf("belongs to another ssh, pid %d: each tunnel needs a port", ssh.pid()))
+}
+
+// TestWhatRunsAsAnotherUserIsNotOurs, though we have launched it, and, as root, may
+// look into it.
+func TestWhatRunsAsAnotherUserIsNotOurs(t *testing.T) {
+	dir, err := os.MkdirTemp("", "near-")
+	if err == nil {
+		err = os.Chmod(dir, 0o777)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for network, near := range map[string]string{"tcp": "0", "unix": dir + "/near"} {
+		p := play(t, as(t, intruder, fake("ssh", "-L", near+":far:25")))
+		refuses(t, newLaunch(p.pid(), []string{near + ":far:25"}), network, p.at, `is held by .*, not by our ssh`)
+	}
+}
+
+func TestAStrangerIsLookedAtAgainAfterAWhile(t *testing.T) {
+	l, launch := nearEnd(t, "tcp4"), this()
+	at := plain(l.Addr().(*net.TCPAddr))
+	s, err := listenerAt(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := func(ago time.Duration) error {
+		launch.known[at] = verdict{socket: s, stranger: errors.New("a stranger"), when: time.Now().Add(-ago)}
+		return launch.listens("tcp4", at.String())
+	}
+	if err := seen(0); err == nil {
+		t.Error("looked at again at once")
+	}
+	if err := seen(verdictHolds); err != nil {
+		t.Errorf("not looked at again: %v", err)
+	}
 }
 
 // A verdict about a listener is not one about who listens there next.
