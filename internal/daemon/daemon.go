@@ -198,9 +198,10 @@ func stopRunning(s settings.Settings) error {
 }
 
 // waitForEnd returns when the holder of the pid file, which has been told to
-// stop, has gone; or with an error if it does not even answer.
+// stop, has gone; or with an error if it does not even answer, or, twice in a
+// row, not as minimail does: its control socket goes a little before it.
 func waitForEnd(path string, pid int) error {
-	began, said := time.Now(), false
+	began, said, failed := time.Now(), false, 0
 	ask := began.Add(slowAfter)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		_, _, running, err := Held(path)
@@ -212,7 +213,11 @@ func waitForEnd(path string, pid int) error {
 			said = true
 		}
 		if time.Now().After(ask) {
-			if _, err := askControl(path); errors.Is(err, errDeaf) {
+			_, err := askControl(path)
+			if failed++; err == nil {
+				failed = 0
+			}
+			if errors.Is(err, errDeaf) || failed > 1 {
 				return fail.Hint(fmt.Errorf("cannot stop pid %d: %w", pid, err), "kill -9 %d # with sudo, if it is not yours; its ssh goes with it", pid)
 			}
 			ask = time.Now().Add(slowAfter)

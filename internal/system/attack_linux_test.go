@@ -57,7 +57,7 @@ func newVictim(t *testing.T) *victim {
 // says runs a word as root, who becomes me. It has to end by itself.
 func (v *victim) says(t *testing.T, options ...string) (said string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), testbed.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*testbed.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, testbed.Program, options...)
 	cmd.Env = append(os.Environ(), "MINIMAIL_SETTINGS="+os.DevNull, "MINIMAIL_HOST=far", "MINIMAIL_FORWARD="+v.fwd,

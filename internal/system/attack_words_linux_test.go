@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -130,6 +131,15 @@ func TestAnAnswerIsFromRootOrTheOwnerOfThePidFile(t *testing.T) {
 	}
 }
 
+// TestStopEndsThoughWhatItStopsDoesNot: me's minimail is none, and deaf to TERM.
+func TestStopEndsThoughWhatItStopsDoesNot(t *testing.T) {
+	t.Parallel()
+	v := newVictim(t)
+	if said, code := v.says(t, "stop", "-p", liar(t, "no answer", me, me)); code != 1 || !strings.Contains(said, "cannot stop pid ") || !strings.Contains(said, "\nhint: kill -9 ") {
+		t.Errorf("exit %d: %s", code, said)
+	}
+}
+
 // liar is the pid file of a minimail of owner's that runs, whose control socket
 // is answered by another user.
 func liar(t *testing.T, answer, owner, answers string) string {
@@ -145,6 +155,7 @@ func liar(t *testing.T, answer, owner, answers string) string {
 
 func init() {
 	testbed.Roles["minimail-holder"] = func(args []string) int {
+		signal.Ignore(syscall.SIGTERM)
 		err := os.WriteFile(args[0], []byte(strconv.Itoa(os.Getpid())), 0o644)
 		lock, openErr := os.OpenFile(args[1], os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil || openErr != nil || unix.Flock(int(lock.Fd()), unix.LOCK_EX) != nil {
