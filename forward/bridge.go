@@ -31,6 +31,9 @@ func (v *visit) clientHasEnded(err error) {
 	switch {
 	case err == nil && !broken(v.client, v.up.n):
 		v.concluded(clientClosed)
+		if v.talk != nil {
+			v.talk.clientEnds()
+		}
 		_ = v.up.to.CloseWrite()
 	case err == nil || dead(v.client):
 		v.concluded("client reset")
@@ -41,62 +44,66 @@ func (v *visit) clientHasEnded(err error) {
 // serverHasEnded passes the end of the other direction on, and is the end of
 // the visit.
 func (v *visit) serverHasEnded(err error) {
-	why := v.lastWords(err)
-	if why != nil || v.smtp {
+	if err == nil && broken(v.down.from, v.down.n) {
+		err = syscall.ECONNRESET
+	}
+	why := v.whyEnded(err)
+	if v.talk != nil {
 		// The server is gone for good: wake the other direction.
 		v.server.Close()
 		_ = v.client.SetReadDeadline(time.Unix(1, 0))
+		<-v.ended
+		v.takeLeave(why)
+	} else {
+		switch {
+		case err != nil && dead(v.client): // it may have said something before
+		case err != nil || why != errLost:
+			reset(v.client)
+		default:
+			_ = v.client.CloseWrite()
+		}
+		<-v.ended
 	}
-	<-v.ended
 	close(v.gone)
-	if v.smtp {
-		farewell(v.client, why)
-	}
 	v.client.Close()
 	v.server.Close()
 	v.over()
 }
 
-// lastWords returns why a client of SMTP should be told that the session is
-// over. To anybody else the server's end is passed on.
-func (v *visit) lastWords(err error) (farewell error) {
-	if err == nil && broken(v.down.from, v.down.n) {
-		err = syscall.ECONNRESET
-	}
-	// A client that has ended its side, or has been told good-bye, expects the
-	// end; to anybody else it may mean that the tunnel is gone.
-	r := &v.replies
-	expected := r.bye || v.concludedBy(clientClosed)
-	tell := v.smtp && !expected && r.between && r.total == v.down.n
-	if cut := v.cutBecause(); cut != nil && tell {
+// whyEnded returns why there is no server any more: errLost, and more if more is
+// known. err is what the other direction has ended with.
+func (v *visit) whyEnded(err error) error {
+	if cut := v.cutBecause(); cut != nil {
 		return cut
 	}
 	var lost error
-	if !expected {
+	// A client that has ended its side, or has been told good-bye, expects the
+	// end; to anybody else it may mean that the tunnel is gone.
+	if !v.concludedBy(clientClosed) && (v.talk == nil || !v.talk.leaving()) {
 		lost = v.lost()
 	}
 	switch {
 	case err != nil && dead(v.client):
 		v.concluded("client reset")
-		return nil
 	case lost != nil:
 		v.concluded("tunnel lost")
+		return fmt.Errorf("%w: %w", errLost, lost)
 	case err != nil:
 		v.concluded("server reset")
 	default:
 		v.concluded(serverClosed)
 	}
-	switch {
-	case tell && lost != nil:
-		return fmt.Errorf("%w: %w", errLost, lost)
-	case tell:
-		return errLost
-	case err != nil || lost != nil && !v.smtp:
-		reset(v.client)
-	default:
-		_ = v.client.CloseWrite()
+	return errLost
+}
+
+// takeLeave ends the client's side of a mail session: with the reason, where
+// that is what the client is told, or else without a word. The end is an orderly
+// one: a reset could take back what the server has said.
+func (v *visit) takeLeave(why error) {
+	if v.down.stuck || !v.talk.mayTell() {
+		why = nil
 	}
-	return nil
+	farewell(v.client, why)
 }
 
 // settle is how long what should end together may take to do so: a tunnel and
@@ -144,7 +151,7 @@ func (v *visit) cutAfter(d time.Duration, why error) {
 		v.mu.Lock()
 		v.why = why
 		v.mu.Unlock()
-		if v.smtp && why != nil {
+		if v.talk != nil && why != nil {
 			_ = v.client.SetWriteDeadline(time.Now().Add(lingering))
 			v.server.Close() // copy does the rest
 			return

@@ -21,6 +21,7 @@ type direction struct {
 	asleep bool // it has been made to wait
 	bulk   bool // there was more than fits into a buffer
 	left   int  // bytes that can be read at once, if bulk
+	stuck  bool // not all that was read could be written
 }
 
 // A buffer is lent for as long as there is something in it: a client that is
@@ -88,6 +89,7 @@ func (d *direction) chunk() error {
 	}
 	n, err = d.to.Write(b[:n])
 	d.n += int64(n)
+	d.stuck = err != nil
 	return err
 }
 

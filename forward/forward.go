@@ -5,7 +5,6 @@ package forward
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -59,9 +58,10 @@ type Forwarder struct {
 	// zero Logger discards.
 	Log zerolog.Logger
 
-	once  sync.Once
-	slots chan struct{}
-	stats struct{ waiting, working, served, refused, up, down atomic.Int64 }
+	once    sync.Once
+	slots   chan struct{}
+	refusal atomic.Pointer[refusal]
+	stats   struct{ waiting, working, served, refused, up, down atomic.Int64 }
 }
 
 // Stats counts clients: those that wait for a connection now, those at work
@@ -182,7 +182,7 @@ func (f *Forwarder) accept(ctx context.Context, l net.Listener) (Stream, error) 
 		}
 		if err == nil {
 			c.Close()
-			return nil, fmt.Errorf("a %T cannot be served", c)
+			return nil, errors.ErrUnsupported // a listener of TLS, say
 		}
 		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
 			return nil, err
@@ -233,19 +233,40 @@ func (f *Forwarder) receive(ctx context.Context, client Stream, s *service) *vis
 		return v
 	}
 	defer f.leave()
-	log := f.Log.With().Stringer("client", client.RemoteAddr()).Stringer("waited", since(began)).Logger()
 	if errors.Is(err, ErrClientLeft) {
 		client.Close()
-		log.Info().Msg("client left before it was served")
+		f.Log.Info().Stringer("client", client.RemoteAddr()).Stringer("waited", since(began)).Msg("client left before it was served")
 		return nil
 	}
 	if errors.Is(err, ErrStopping) && f.passOn(client, s) {
 		return nil
 	}
-	f.stats.refused.Add(1)
-	log.Warn().Err(err).Msg("client turned away")
+	f.turnedAway(client, began, err)
 	s.refuse(client, err)
 	return nil
+}
+
+// turnedAway counts a client that got nothing but why, if that.
+func (f *Forwarder) turnedAway(client Stream, began time.Time, why error) {
+	f.stats.refused.Add(1)
+	if !errors.Is(why, ErrStopping) {
+		f.refusal.Store(&refusal{why, time.Now()})
+	}
+	f.Log.Warn().Stringer("client", client.RemoteAddr()).Stringer("waited", since(began)).Err(why).Msg("client turned away")
+}
+
+type refusal struct {
+	why error
+	at  time.Time
+}
+
+// LastRefusal is why a client was turned away the last time, other than for a
+// stop, and when; nil: none was.
+func (f *Forwarder) LastRefusal() (why error, at time.Time) {
+	if r := f.refusal.Load(); r != nil {
+		return r.why, r.at
+	}
+	return nil, time.Time{}
 }
 
 // since is rounded for the log.

@@ -29,6 +29,7 @@ type session struct {
 	greeted bool
 
 	quit     bool // the client has said QUIT
+	done     bool // the client has ended its side
 	bye      bool // the server has said that it closes
 	opaque   bool // it is not, or no longer, SMTP that we can read
 	accepted bool // a mail has been accepted, and no other begun
@@ -62,8 +63,8 @@ func (s *session) mayTell() bool {
 	switch {
 	case s.opaque || s.quit || s.bye || !s.greeted || s.midway || s.length > 0 || s.accepted:
 		return false
-	case s.refused && len(s.pending) == 0:
-		return false // it is about to leave
+	case (s.refused || s.done) && len(s.pending) == 0:
+		return false // it is about to leave, or has left
 	}
 	for _, c := range s.pending {
 		if c == wholeMail {
@@ -71,6 +72,13 @@ func (s *session) mayTell() bool {
 		}
 	}
 	return true
+}
+
+// clientEnds is told when the client has ended its side.
+func (s *session) clientEnds() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done = true
 }
 
 // leaving reports whether both sides know that the session is over.
@@ -150,6 +158,10 @@ func (s *session) commanded(words []string) {
 	}
 	if len(words) == 0 {
 		words = []string{""}
+	}
+	if n := len(s.pending); n > 0 && s.pending[n-1] == mailData {
+		s.opaque = true // a mail's text, if DATA is answered 354, or else commands
+		return
 	}
 	switch words[0] {
 	case "QUIT":

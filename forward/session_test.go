@@ -9,16 +9,24 @@ import (
 // talk is a session in which both sides say something in turns: C: and S: lines,
 // whose ends are CRLF unless a line ends in a backslash.
 func talk(s *session, script string, chop func(p []byte, to func([]byte))) {
+	steps(script, func(p []byte, fromClient bool) {
+		if fromClient {
+			chop(p, s.client)
+		} else {
+			chop(p, s.server)
+		}
+	})
+}
+
+func steps(script string, say func(p []byte, fromClient bool)) {
 	for line := range strings.Lines(script) {
 		line = strings.TrimRight(strings.TrimLeft(line, "\t "), "\n")
-		to := s.client
 		text, fromClient := strings.CutPrefix(line, "C: ")
 		if !fromClient {
 			var fromServer bool
 			if text, fromServer = strings.CutPrefix(line, "S: "); !fromServer {
 				continue
 			}
-			to = s.server
 		}
 		if cut, partly := strings.CutSuffix(text, `\`); partly {
 			text = cut
@@ -26,7 +34,7 @@ func talk(s *session, script string, chop func(p []byte, to func([]byte))) {
 			text += "\r\n"
 		}
 		text = strings.ReplaceAll(text, "~", "\r\n")
-		chop([]byte(text), to)
+		say([]byte(text), fromClient)
 	}
 }
 
@@ -36,63 +44,67 @@ const greetedAndMail = "S: 220 far ESMTP\nC: EHLO me\nS: 250-far\nS: 250 PIPELIN
 
 const acceptedMail = greetedAndMail + "C: DATA\nS: 354 go\nC: Subject: x~~hello~.\nS: 250 accepted\n"
 
-// TestA421IsMadeUpOnlyWhereItIsTrue goes through the states of a session.
+// states are those of a session: how it comes there, and whether the client can
+// be told 421 then.
+var states = map[string]struct {
+	script string
+	want   bool
+}{
+	"before the greeting":                  {"", false},
+	"in the greeting":                      {"S: 220-far\n", false},
+	"greeted":                              {"S: 220 far\n", true},
+	"a greeting that refuses":              {"S: 554 go away\n", false},
+	"a greeting that is busy":              {"S: 421 busy\n", false},
+	"EHLO is unanswered":                   {"S: 220 far\nC: EHLO me\n", true},
+	"EHLO is answered in part":             {"S: 220 far\nC: EHLO me\nS: 250-far\n", false},
+	"in a line":                            {"S: 220 far\nC: EHLO me\nS: 250 fa\\\n", false},
+	"EHLO":                                 {"S: 220 far\nC: EHLO me\nS: 250 far\n", true},
+	"MAIL and RCPT":                        {greetedAndMail, true},
+	"MAIL, RCPT and DATA at once":          {"S: 220 far\nC: MAIL FROM:<a>~RCPT TO:<b>~DATA\n", true},
+	"RCPT is refused":                      {greetedAndMail + "C: RCPT TO:<c>\nS: 550 no\n", false},
+	"RCPT is refused, and DATA unanswered": {greetedAndMail + "C: RCPT TO:<c>\nS: 550 no\nC: DATA\n", true},
+	"in a mail's text":                     {greetedAndMail + "C: DATA\nS: 354 go\nC: Subject: x~~.hello~..~ .~\\\n", true},
+	"an end that is none, in pieces":       {greetedAndMail + "C: DATA\nS: 354 go\nC: x~\\\nC: .\\\nC: y~\\\n", true},
+	"after the dot":                        {greetedAndMail + "C: DATA\nS: 354 go\nC: Subject: x~~hello~.\n", false},
+	"an empty mail":                        {greetedAndMail + "C: DATA\nS: 354 go\nC: .\n", false},
+	"after the dot in pieces":              {greetedAndMail + "C: DATA\nS: 354 go\nC: x\\\nC: ~\\\nC: .\\\nC: ~\\\n", false},
+	"accepted":                             {acceptedMail, false},
+	"accepted, and RSET":                   {acceptedMail + "C: RSET\nS: 250 ok\n", false},
+	"accepted, and NOOP unanswered":        {acceptedMail + "C: NOOP\n", false},
+	"accepted, and another mail begun":     {acceptedMail + "C: MAIL FROM:<a>\n", true},
+	"accepted, and another mail's text":    {acceptedMail + "C: MAIL FROM:<a>\nS: 250 ok\nC: RCPT TO:<b>\nS: 250 ok\nC: DATA\nS: 354 go\nC: x~\\\n", true},
+	"not accepted for now":                 {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.\nS: 451 later\n", true},
+	"refused":                              {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.\nS: 554 spam\n", false},
+	"DATA is refused":                      {greetedAndMail + "C: DATA\nS: 503 no\nC: RSET\n", true},
+	"QUIT":                                 {"S: 220 far\nC: QUIT\n", false},
+	"quit in small letters":                {"S: 220 far\nC: quit\n", false},
+	"QUIT with the dot":                    {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.~QUIT\n", false},
+	"QUIT with the dot, accepted":          {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.~QUIT\nS: 250 accepted\n", false},
+	"the next MAIL with the dot":           {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.~MAIL FROM:<a>\n", false},
+	"the next MAIL with the dot, accepted": {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.~MAIL FROM:<a>\nS: 250 accepted\n", false},
+	"221":                                  {"S: 220 far\nC: QUIT\nS: 221 bye\n", false},
+	"421 in the middle":                    {"S: 220 far\nS: 421 going down\n", false},
+	"a reply that nobody has asked for":    {"S: 220 far\nS: 250 what?\n", false},
+	"STARTTLS is unanswered":               {"S: 220 far\nC: STARTTLS\n", true},
+	"STARTTLS":                             {"S: 220 far\nC: STARTTLS\nS: 220 go\n", false},
+	"STARTTLS is refused for now":          {"S: 220 far\nC: STARTTLS\nS: 454 no\n", true},
+	"AUTH, with a challenge":               {"S: 220 far\nC: AUTH LOGIN\nS: 334 VXNlcg==\nC: QUIT\n", true},
+	"AUTH is done":                         {"S: 220 far\nC: AUTH LOGIN\nS: 334 VXNlcg==\nC: QUIT\nS: 235 ok\n", true},
+	"a chunk":                              {greetedAndMail + "C: BDAT 6\nC: QUIT\nS: 250 ok\n", true},
+	"the last chunk":                       {greetedAndMail + "C: BDAT 6 LAST\nC: hello!\\\n", false},
+	"the last chunk is accepted":           {greetedAndMail + "C: BDAT 6 LAST\nC: hello!\\\nS: 250 ok\n", false},
+	"a chunk without a size":               {greetedAndMail + "C: BDAT x\n", false},
+	"LMTP":                                 {"S: 220 far\nC: LHLO me\n", false},
+	"no SMTP":                              {"S: 220 far\nS: \x16\x03\x01~\n", false},
+	"a line without an end":                {"S: 220 far\nC: EHLO " + strings.Repeat("x", 5000) + "\\\n", true},
+	"more commands than are followed":      {"S: 220 far\n" + strings.Repeat("C: NOOP\n", maxPending+1), false},
+	"as many commands as are followed":     {"S: 220 far\n" + strings.Repeat("C: NOOP\n", maxPending), true},
+	"a mail's text before DATA's answer":   {greetedAndMail + "C: DATA~Subject: x~~hello~.\nS: 354 go\nS: 250 accepted\n", false},
+	"an empty line":                        {"S: 220 far\nC: \nS: 500 what?\nC: NOOP\n", true},
+}
+
 func TestA421IsMadeUpOnlyWhereItIsTrue(t *testing.T) {
-	for name, c := range map[string]struct {
-		script string
-		want   bool
-	}{
-		"before the greeting":                  {"", false},
-		"in the greeting":                      {"S: 220-far\n", false},
-		"greeted":                              {"S: 220 far\n", true},
-		"a greeting that refuses":              {"S: 554 go away\n", false},
-		"a greeting that is busy":              {"S: 421 busy\n", false},
-		"EHLO is unanswered":                   {"S: 220 far\nC: EHLO me\n", true},
-		"EHLO is answered in part":             {"S: 220 far\nC: EHLO me\nS: 250-far\n", false},
-		"in a line":                            {"S: 220 far\nC: EHLO me\nS: 250 fa\\\n", false},
-		"EHLO":                                 {"S: 220 far\nC: EHLO me\nS: 250 far\n", true},
-		"MAIL and RCPT":                        {greetedAndMail, true},
-		"MAIL, RCPT and DATA at once":          {"S: 220 far\nC: MAIL FROM:<a>~RCPT TO:<b>~DATA\n", true},
-		"RCPT is refused":                      {greetedAndMail + "C: RCPT TO:<c>\nS: 550 no\n", false},
-		"RCPT is refused, and DATA unanswered": {greetedAndMail + "C: RCPT TO:<c>\nS: 550 no\nC: DATA\n", true},
-		"in a mail's text":                     {greetedAndMail + "C: DATA\nS: 354 go\nC: Subject: x~~.hello~..~ .~\\\n", true},
-		"an end that is none, in pieces":       {greetedAndMail + "C: DATA\nS: 354 go\nC: x~\\\nC: .\\\nC: y~\\\n", true},
-		"after the dot":                        {greetedAndMail + "C: DATA\nS: 354 go\nC: Subject: x~~hello~.\n", false},
-		"an empty mail":                        {greetedAndMail + "C: DATA\nS: 354 go\nC: .\n", false},
-		"after the dot in pieces":              {greetedAndMail + "C: DATA\nS: 354 go\nC: x\\\nC: ~\\\nC: .\\\nC: ~\\\n", false},
-		"accepted":                             {acceptedMail, false},
-		"accepted, and RSET":                   {acceptedMail + "C: RSET\nS: 250 ok\n", false},
-		"accepted, and NOOP unanswered":        {acceptedMail + "C: NOOP\n", false},
-		"accepted, and another mail begun":     {acceptedMail + "C: MAIL FROM:<a>\n", true},
-		"accepted, and another mail's text":    {acceptedMail + "C: MAIL FROM:<a>\nS: 250 ok\nC: RCPT TO:<b>\nS: 250 ok\nC: DATA\nS: 354 go\nC: x~\\\n", true},
-		"not accepted for now":                 {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.\nS: 451 later\n", true},
-		"refused":                              {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.\nS: 554 spam\n", false},
-		"DATA is refused":                      {greetedAndMail + "C: DATA\nS: 503 no\nC: RSET\n", true},
-		"QUIT":                                 {"S: 220 far\nC: QUIT\n", false},
-		"quit in small letters":                {"S: 220 far\nC: quit\n", false},
-		"QUIT with the dot":                    {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.~QUIT\n", false},
-		"QUIT with the dot, accepted":          {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.~QUIT\nS: 250 accepted\n", false},
-		"the next MAIL with the dot":           {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.~MAIL FROM:<a>\n", false},
-		"the next MAIL with the dot, accepted": {greetedAndMail + "C: DATA\nS: 354 go\nC: x~.~MAIL FROM:<a>\nS: 250 accepted\n", false},
-		"221":                                  {"S: 220 far\nC: QUIT\nS: 221 bye\n", false},
-		"421 in the middle":                    {"S: 220 far\nS: 421 going down\n", false},
-		"a reply that nobody has asked for":    {"S: 220 far\nS: 250 what?\n", false},
-		"STARTTLS is unanswered":               {"S: 220 far\nC: STARTTLS\n", true},
-		"STARTTLS":                             {"S: 220 far\nC: STARTTLS\nS: 220 go\n", false},
-		"STARTTLS is refused for now":          {"S: 220 far\nC: STARTTLS\nS: 454 no\n", true},
-		"AUTH, with a challenge":               {"S: 220 far\nC: AUTH LOGIN\nS: 334 VXNlcg==\nC: QUIT\n", true},
-		"AUTH is done":                         {"S: 220 far\nC: AUTH LOGIN\nS: 334 VXNlcg==\nC: QUIT\nS: 235 ok\n", true},
-		"a chunk":                              {greetedAndMail + "C: BDAT 6\nC: QUIT\nS: 250 ok\n", true},
-		"the last chunk":                       {greetedAndMail + "C: BDAT 6 LAST\nC: hello!\\\n", false},
-		"the last chunk is accepted":           {greetedAndMail + "C: BDAT 6 LAST\nC: hello!\\\nS: 250 ok\n", false},
-		"a chunk without a size":               {greetedAndMail + "C: BDAT x\n", false},
-		"LMTP":                                 {"S: 220 far\nC: LHLO me\n", false},
-		"no SMTP":                              {"S: 220 far\nS: \x16\x03\x01~\n", false},
-		"a line without an end":                {"S: 220 far\nC: EHLO " + strings.Repeat("x", 5000) + "\\\n", true},
-		"more commands than are followed":      {"S: 220 far\n" + strings.Repeat("C: NOOP\n", maxPending+1), false},
-		"as many commands as are followed":     {"S: 220 far\n" + strings.Repeat("C: NOOP\n", maxPending), true},
-		"an empty line":                        {"S: 220 far\nC: \nS: 500 what?\nC: NOOP\n", true},
-	} {
+	for name, c := range states {
 		t.Run(name, func(t *testing.T) {
 			for try := range 20 {
 				chance := rand.New(rand.NewPCG(1, uint64(try)))

@@ -31,7 +31,7 @@ var errNoGreeting = errors.New("the mail server ended the connection without a g
 func Greeted(ctx context.Context, c net.Conn) error {
 	s, ok := c.(Stream)
 	if !ok {
-		return fmt.Errorf("cannot wait for the greeting on a %T", c)
+		return errors.ErrUnsupported
 	}
 	raw, err := s.SyscallConn()
 	if err != nil {
@@ -87,41 +87,6 @@ func reply421(why error) string {
 		return r
 	}, "421 "+host+" minimail: "+why.Error())
 	return text[:min(len(text), maxReply-2)] + "\r\n"
-}
-
-// replies follows a server's reply lines, to know at its end whether the
-// client can take another one. It must be fed all bytes in order.
-type replies struct {
-	head    [4]byte // of the current line
-	n       int     // its length so far
-	total   int64   // bytes of all lines
-	between bool    // the last line ended a reply, and is not followed by anything
-	bye     bool    // that reply announced the end: 221 or 421
-}
-
-func (r *replies) hear(p []byte) {
-	r.total += int64(len(p))
-	for _, c := range p {
-		if r.n < len(r.head) {
-			r.head[r.n] = c
-		}
-		r.n++
-		r.between, r.bye = false, false
-		if c == '\n' {
-			r.endLine()
-		}
-	}
-}
-
-// endLine looks at the code of a line: "250 text" and "250" end a reply,
-// "250-text" does not (RFC 5321, 4.2). What does not begin like that is no
-// reply: TLS, for example.
-func (r *replies) endLine() {
-	h := r.head
-	digits := r.n > 4 && '2' <= h[0] && h[0] <= '5' && isDigit(h[1]) && isDigit(h[2])
-	r.between = digits && (h[3] == ' ' || h[3] == '\r')
-	r.bye = r.between && (h[0] == '2' || h[0] == '4') && h[1] == '2' && h[2] == '1'
-	r.n = 0
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }

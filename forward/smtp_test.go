@@ -71,41 +71,6 @@ func TestAMailClientThatWaitsWhenWeStopIsToldSo(t *testing.T) {
 	is421(t, string(b), ErrStopping.Error())
 }
 
-func TestAMailClientLearnsOfALostServerBetweenTwoReplies(t *testing.T) {
-	for name, c := range map[string]struct {
-		words string
-		told  bool
-	}{
-		"after the greeting":      {"220 far\r\n", true},
-		"after a reply of lines":  {"220 far\r\n250-far\r\n250 HELP\r\n", true},
-		"after a code alone":      {"220 far\r\n354\r\n", true},
-		"within a reply of lines": {"220 far\r\n250-far\r\n", false},
-		"within a line":           {"220 far\r\n250 O", false},
-		"after good-bye":          {"220 far\r\n221 bye\r\n", false},
-		"after another 421":       {"421 busy\r\n", false},
-		"within TLS":              {"220 far\r\n220 go\r\n\x16\x03\x03\x00\x02ab\n", false},
-		"without a word":          {"", false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			noLeaks(t)
-			end := answering(t, "tcp", func(s Stream) { _, _ = io.WriteString(s, c.words) })
-			b, err := io.ReadAll(call(t, servingSMTP(t, patient(), end.dial).addr))
-			if err != nil {
-				t.Error(err)
-			}
-			rest, ok := strings.CutPrefix(string(b), c.words)
-			switch {
-			case !ok:
-				t.Errorf("the server's words became %q", b)
-			case c.told:
-				is421(t, rest, errLost.Error())
-			case rest != "":
-				t.Errorf("%q was added", rest)
-			}
-		})
-	}
-}
-
 func TestAMailSessionGoesThroughUntouched(t *testing.T) {
 	noLeaks(t)
 	mail := noise(30, 1<<20)
@@ -150,16 +115,6 @@ func TestAMailClientThatIsCutOffIsToldThatWeStop(t *testing.T) {
 	b, _ := io.ReadAll(lines)
 	is421(t, string(b), ErrStopping.Error())
 }
-
-// A lease is a connection to a far end whose tunnel has ended.
-type lease struct {
-	*net.TCPConn
-	why error
-}
-
-func (l lease) NetConn() net.Conn        { return l.TCPConn }
-func (l lease) Received()                {}
-func (l lease) Lost(time.Duration) error { return l.why }
 
 func TestAClientWhoseTunnelIsLostLearnsWhy(t *testing.T) {
 	for _, smtp := range []bool{true, false} {

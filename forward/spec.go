@@ -161,11 +161,17 @@ func isSocketPath(path string) error {
 // submission (RFC 6409), and what providers offer beside them.
 var mailPorts = []string{"25", "587", "2525"}
 
-// Speak settles whose clients get SMTP manners: protocol is smtp, tcp or auto.
+// smtps is where a server waits for TLS before it speaks (RFC 8314).
+const smtps = "465"
+
+// Speak settles whose clients get SMTP manners: protocol is smtp, tcp or auto,
+// which goes by PORT and FARPORT. One of them may be a typing error.
 func Speak(specs []Spec, protocol string) {
 	for i := range specs {
-		_, port, _ := net.SplitHostPort(specs[i].Far)
-		specs[i].SMTP = protocol == "smtp" || protocol == "auto" && slices.Contains(mailPorts, port)
+		s := &specs[i]
+		_, far, _ := net.SplitHostPort(s.Far)
+		mail := far != smtps && (slices.Contains(mailPorts, far) || slices.Contains(mailPorts, strconv.Itoa(s.Port)))
+		s.SMTP = protocol == "smtp" || protocol == "auto" && mail
 	}
 }
 

@@ -152,21 +152,23 @@ func TestTheNearEndIsDialedWhereSSHListens(t *testing.T) {
 
 func TestMailPortsSpeakSMTPUnlessToldOtherwise(t *testing.T) {
 	for _, c := range []struct {
-		far, protocol string
-		want          bool
+		port, far, protocol string
+		want                bool
 	}{
-		{"Far:25", "auto", true}, {"[::1]:587", "auto", true}, {"Far:2525", "auto", true},
-		{"Far:465", "auto", false}, {"Far:80", "auto", false}, {"/run/25", "auto", false},
-		{"Far:25", "tcp", false}, {"Far:80", "smtp", true}, {"/run/far", "smtp", true},
+		{"2000", "far:25", "auto", true}, {"2000", "[::1]:587", "auto", true}, {"2000", "far:2525", "auto", true},
+		{"2000", "far:465", "auto", false}, {"2000", "far:80", "auto", false}, {"2000", "/run/25", "auto", false},
+		{"2525", "far:26", "auto", true}, {"25", "/run/smtp", "auto", true}, {"587", "far:80", "auto", true},
+		{"2525", "far:465", "auto", false}, {"8025", "far:465", "smtp", true},
+		{"25", "far:25", "tcp", false}, {"2000", "far:80", "smtp", true}, {"2000", "/run/far", "smtp", true},
 	} {
-		s, err := parseSpec("2000:1025:" + c.far)
+		s, err := parseSpec(c.port + ":1025:" + c.far)
 		if err != nil {
 			t.Fatal(err)
 		}
 		specs := []Spec{s}
 		Speak(specs, c.protocol)
 		if specs[0].SMTP != c.want {
-			t.Errorf("%s with %s speaks SMTP: %v, want %v", c.far, c.protocol, specs[0].SMTP, c.want)
+			t.Errorf("%s to %s with %s speaks SMTP: %v, want %v", c.port, c.far, c.protocol, specs[0].SMTP, c.want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -10,14 +11,13 @@ import (
 type visit struct {
 	f      *Forwarder
 	client Stream
-	server Stream // as dial has made it: closing it gives back what it holds
-	smtp   bool
+	server Stream   // as dial has made it: closing it gives back what it holds
+	talk   *session // what they say to each other; nil: they do not speak SMTP
 	began  time.Time
 	waited time.Duration
 	calm   func() bool // stops waiting for a stop
 
 	up, down direction     // what the client says, and what the server says
-	replies  replies       // what the server has said so far, if smtp
 	ended    chan struct{} // closed when the client's direction has
 	gone     chan struct{} // closed when both have
 
@@ -35,12 +35,13 @@ const (
 
 // newVisit is cut off DrainTimeout after ctx is done.
 func newVisit(ctx context.Context, f *Forwarder, client, server Stream, smtp bool) *visit {
-	v := &visit{f: f, client: client, server: server, smtp: smtp, ended: make(chan struct{}), gone: make(chan struct{})}
+	v := &visit{f: f, client: client, server: server, ended: make(chan struct{}), gone: make(chan struct{})}
 	v.up = direction{from: client, to: under(server)}
 	v.down = direction{from: v.up.to, to: client}
 	v.down.lease, _ = server.(Lease)
 	if smtp {
-		v.down.seen = v.replies.hear
+		v.talk = new(session)
+		v.up.seen, v.down.seen = v.talk.client, v.talk.server
 	}
 	v.up.raw, _ = v.up.from.SyscallConn()
 	v.down.raw, _ = v.down.from.SyscallConn()
@@ -85,9 +86,22 @@ func (v *visit) over() {
 	}
 	v.mu.Unlock()
 	f.stats.working.Add(-1)
+	if v.gotNothing() {
+		f.turnedAway(v.client, v.began, errSilent)
+		return
+	}
 	f.stats.served.Add(1)
 	f.stats.up.Add(v.up.n)
 	f.stats.down.Add(v.down.n)
 	f.Log.Info().Stringer("client", v.client.RemoteAddr()).Stringer("waited", v.waited).Stringer("lasted", since(v.began)).
 		Int64("bytes_up", v.up.n).Int64("bytes_down", v.down.n).Str("end", v.outcome).Msg("client served")
+}
+
+// errSilent is why a client got nothing.
+var errSilent = errors.New("the far end has ended the connection without a word")
+
+// gotNothing reports whether the client was there for an answer, and the far end
+// gave none: its port is closed, say, of which ssh tells by an end.
+func (v *visit) gotNothing() bool {
+	return v.down.n == 0 && (v.outcome == serverClosed || v.outcome == "server reset" || v.outcome == "tunnel lost")
 }

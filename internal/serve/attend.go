@@ -129,12 +129,12 @@ func (l *life) open(ctx context.Context, t *tunnel.Tunnel, f *forward.Forwarder,
 		if d.SMTP {
 			accept, answered = f.ServeSMTP, forward.Greeted
 		}
-		dial := l.refused.noting(func(ctx context.Context) (forward.Stream, error) {
+		dial := func(ctx context.Context) (forward.Stream, error) {
 			if err := l.waitFor(ctx, free); err != nil {
 				return nil, err
 			}
 			return t.Dial(ctx, d.Network(), d.Address(), answered)
-		})
+		}
 		for _, at := range d.listeners {
 			l.log.Info().Stringer("at", at.Addr()).Str("far_end", d.Far).Bool("smtp", d.SMTP).Str("host", l.s.Host).Msg("listening")
 			serve := func(at net.Listener) {

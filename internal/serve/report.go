@@ -1,10 +1,7 @@
 package serve
 
 import (
-	"context"
-	"errors"
 	"os"
-	"sync"
 	"time"
 
 	"minimail/forward"
@@ -30,37 +27,8 @@ func (l *life) report(since time.Time, t *tunnel.Tunnel, f *forward.Forwarder, f
 	default:
 		r.Before = l.before.PID
 	}
-	r.LastRefusal, r.LastRefusalAt = l.refused.last()
+	if why, at := f.LastRefusal(); why != nil {
+		r.LastRefusal, r.LastRefusalAt = why.Error(), &at
+	}
 	return r
-}
-
-// refusals remember why a client was turned away the last time.
-type refusals struct {
-	mu  sync.Mutex // guards both
-	why error
-	at  time.Time
-}
-
-func (r *refusals) last() (why string, at *time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.why == nil {
-		return "", nil
-	}
-	at = new(time.Time)
-	*at = r.at
-	return r.why.Error(), at
-}
-
-// noting passes dial's results on, and remembers failures.
-func (r *refusals) noting(dial forward.Dial) forward.Dial {
-	return func(ctx context.Context) (forward.Stream, error) {
-		c, err := dial(ctx)
-		if err != nil && !errors.Is(err, forward.ErrClientLeft) && !errors.Is(err, forward.ErrStopping) {
-			r.mu.Lock()
-			r.why, r.at = err, time.Now()
-			r.mu.Unlock()
-		}
-		return c, err
-	}
 }

@@ -23,8 +23,6 @@ type life struct {
 	tell  *daemon.Teller
 	doors []door
 	ssh   *openssh.Client
-
-	refused refusals
 }
 
 // Run is the daemon's life, or the foreground's. If it cannot begin, the clients of
