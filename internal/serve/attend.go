@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -160,7 +161,7 @@ func (l *life) tunnelConfig() tunnel.Config {
 	s, ssh := l.s, l.ssh
 	return tunnel.Config{
 		Command: func() tunnel.Command {
-			return tunnel.Command{Argv: ssh.Argv(), Env: append(openssh.Env(l.who != nil, "SSH_AUTH_SOCK"), peer.Mark()), Probe: ssh.Probe()}
+			return tunnel.Command{Argv: ssh.Argv(), Env: append(slices.Clip(ssh.Env), peer.Mark()), Probe: ssh.Probe()}
 		},
 		Name:     s.Host,
 		NearEnds: forward.NearEnds(s.Forwards),

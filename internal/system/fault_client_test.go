@@ -90,6 +90,7 @@ func actAsSSH(args []string) int {
 			fmt.Fprintln(os.Stderr, err)
 			return 255
 		}
+		fmt.Print("Authenticated to far (via proxy).\r\n")
 		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
 			go func() {
 				defer c.Close()

@@ -22,6 +22,7 @@ import (
 type Client struct {
 	Command
 	Version Version
+	Env     []string // see func Env
 
 	mu     sync.Mutex
 	theirs Config // as by hand; nil: not asked yet
@@ -67,7 +68,7 @@ func (c *Client) InForce(ctx context.Context) (Config, error) {
 }
 
 func (c *Client) ask(ctx context.Context, args []string) (Config, error) {
-	out, words, err := Ask(ctx, c.Program, append([]string{"-G"}, args...)...)
+	out, words, err := Ask(ctx, c.Env, c.Program, append([]string{"-G"}, args...)...)
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.Exited() && words != "":

@@ -14,15 +14,15 @@ import (
 // ssh_config's Match exec says.
 const askTimeout = 10 * time.Second
 
-// Ask runs a program as ssh will be run, with nothing to read, and returns what
+// Ask runs a program as ssh will be run, in an environment and with nothing to read, and returns what
 // it prints; with an error, what it says on stderr. After ten seconds the error
 // is context.DeadlineExceeded.
-func Ask(ctx context.Context, program string, args ...string) (out, words string, err error) {
+func Ask(ctx context.Context, env []string, program string, args ...string) (out, words string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	var stdout, stderr bytes.Buffer
-	cmd.Env, cmd.Stdout, cmd.Stderr = Env(false), &stdout, &stderr
+	cmd.Env, cmd.Stdout, cmd.Stderr = env, &stdout, &stderr
 	cmd.WaitDelay = time.Second
 	if err = cmd.Run(); ctx.Err() != nil {
 		err = ctx.Err()

@@ -21,11 +21,12 @@ const versionTimeout = 5 * time.Second
 
 var versionLine = regexp.MustCompile(`OpenSSH\D*_(\d+)\.(\d+)`)
 
-// AskVersion runs `ssh -V`, for a few seconds at most.
-func AskVersion(ctx context.Context, program string) (Version, error) {
+// AskVersion runs `ssh -V` in an environment, for a few seconds at most.
+func AskVersion(ctx context.Context, env []string, program string) (Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "-V")
+	cmd.Env = env
 	cmd.WaitDelay = time.Second // somebody else may have its output
 	out, err := cmd.CombinedOutput()
 	m := versionLine.FindSubmatch(out)

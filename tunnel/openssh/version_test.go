@@ -26,7 +26,7 @@ func TestSSHSaysItsVersionInManyWays(t *testing.T) {
 		if err := os.WriteFile(ssh, []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		got, err := AskVersion(t.Context(), ssh)
+		got, err := AskVersion(t.Context(), nil, ssh)
 		if err != nil || got != want {
 			t.Errorf("%q is %v (%v), want %v", line, got, err, want)
 		}
@@ -34,11 +34,11 @@ func TestSSHSaysItsVersionInManyWays(t *testing.T) {
 }
 
 func TestAnSSHThatCannotRunIsAnError(t *testing.T) {
-	if _, err := AskVersion(t.Context(), filepath.Join(t.TempDir(), "ssh")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := AskVersion(t.Context(), nil, filepath.Join(t.TempDir(), "ssh")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("one that is missing: %v", err)
 	}
 	t.Setenv("PATH", t.TempDir())
-	if _, err := AskVersion(t.Context(), "ssh"); !errors.Is(err, exec.ErrNotFound) {
+	if _, err := AskVersion(t.Context(), nil, "ssh"); !errors.Is(err, exec.ErrNotFound) {
 		t.Errorf("one that is not in PATH: %v", err)
 	}
 }
