@@ -1,0 +1,89 @@
+package system
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"minimail/internal/testbed"
+	"minimail/internal/testbed/link"
+)
+
+// A large mail on a slow uplink: no probe is answered before the mail has gone,
+// and yet the link is alive. Keepalives of 5 s, three of them, would end it.
+func TestALargeMailOverASlowUplinkArrives(t *testing.T) {
+	t.Parallel()
+	const size = 120 << 10
+	l, h, _ := testbed.NewLongHost(t, link.Conditions{})
+	var far string
+	_ = l.Far.Do(func() error {
+		far = testbed.Listen(t, func(c net.Conn) {
+			_, _ = io.WriteString(c, "220 far.test\r\n")
+			n, _ := io.Copy(io.Discard, c)
+			fmt.Fprintf(c, "250 %d bytes\r\n", n)
+		})
+		return nil
+	})
+	_ = l.Near.Do(func() error {
+		m := h.Minimail(t, far, "--wait", "60s")
+		c := m.Dial(t)
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(3 * time.Minute))
+		r := bufio.NewReader(c)
+		testbed.ReadLine(t, r)
+		l.Near.Set(link.Conditions{Rate: 32_000, Queue: 256 << 10})
+		if _, err := c.Write(make([]byte, size)); err != nil {
+			t.Errorf("the mail was cut: %v", err)
+		}
+		_ = c.CloseWrite()
+		if got := testbed.ReadLine(t, r); got != fmt.Sprintf("250 %d bytes", size) {
+			t.Errorf("got %q; log: %s", got, m.Log)
+		}
+		l.Near.Set(link.Conditions{})
+		return nil
+	})
+}
+
+// A login with a step that takes longer than a client waits: the client is told
+// so, and the next one is served by the same login.
+func TestALoginWithASlowStepServesTheNextClient(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	h.RestartWith(t, "AuthorizedKeysFile "+h.Path("key.pub"),
+		"AuthorizedKeysFile none\nAuthorizedKeysCommandUser root\nAuthorizedKeysCommand /bin/sh -c \"sleep 16; cat "+h.Path("key.pub")+"\"")
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "12s", "--idle", "1h")
+	clients, got := 0, ""
+	for ; clients < 8 && !strings.HasPrefix(got, "220 "); clients++ { // sshd asks more than once
+		got = m.Greeting(t)
+		if strings.HasPrefix(got, "421 ") && (!strings.Contains(got, "ssh is still trying after ") || !strings.Contains(got, "with a longer --wait you may get through")) {
+			t.Fatalf("client %d got %q", clients, got)
+		}
+	}
+	if clients < 2 || clients == 8 {
+		t.Errorf("client %d got %q", clients, got)
+	}
+	if n := m.Log.Count("launched ssh"); n != 1 {
+		t.Errorf("%d launches", n)
+	}
+}
+
+// While a client waits, a connection that has died is replaced.
+func TestADeadLinkIsReplacedWithinAClientsWait(t *testing.T) {
+	t.Parallel()
+	l, h, far := testbed.NewLongHost(t, link.Conditions{Delay: 15 * time.Millisecond})
+	_ = l.Near.Do(func() error {
+		m := h.Minimail(t, far, "--idle", "1h")
+		m.Greets(t)
+		m.Log.Wait(t, "client served")
+		l.Set(link.Conditions{Hole: true})
+		end := time.AfterFunc(9*time.Second, func() { l.Set(link.Conditions{Delay: 15 * time.Millisecond}) })
+		defer end.Stop()
+		m.Greets(t)
+		m.Log.Wait(t, "(?s)the connection to the host is dead.*nothing has come from the host for.*launched ssh.*the tunnel answers")
+		return nil
+	})
+}
