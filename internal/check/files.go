@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os/user"
+	"strings"
 
 	"minimail/internal/daemon"
 	"minimail/internal/fail"
@@ -15,21 +16,25 @@ import (
 // is well, and is asked as root, who can look everywhere.
 func (c *checkup) checkFiles(who *user.User) {
 	_, err := daemon.PidFilePlace(c.PidFile, who)
-	c.addFile(err, broken)
-	log, v := c.LogFile, broken
-	if log == "" { // a daemon's; in the foreground there is none
-		log, v = settings.DefaultLog(), doubtful
-	}
-	if log != "" {
+	c.addFile(err, broken, c.PidFileNamed)
+	if c.LogFile != "" {
+		_, err = daemon.LogPlace(c.LogFile, who)
+		c.addFile(err, broken, true)
+	} else if log := settings.DefaultLog(); log != "" { // a daemon's; in the foreground there is none
 		_, err = daemon.LogPlace(log, who)
-		c.addFile(err, v)
+		c.addFile(err, doubtful, false)
 	}
 }
 
-func (c *checkup) addFile(err error, v verdict) {
-	// start makes the directories of the default places.
-	if err == nil || errors.Is(err, fs.ErrNotExist) && !c.PidFileNamed && c.LogFile == "" {
+// addFile says what is wrong with a file. start makes the directories of the
+// default places, which nobody has named.
+func (c *checkup) addFile(err error, v verdict, named bool) {
+	if err == nil || errors.Is(err, fs.ErrNotExist) && !named {
 		return
 	}
-	c.add("files", v, err.Error(), fail.HintOf(err))
+	fix := fail.HintOf(err)
+	if !strings.Contains(fix, " # ") { // no command
+		fix = "# " + fix
+	}
+	c.add("files", v, err.Error(), fix)
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -69,7 +68,7 @@ func TestCheckChangesNothing(t *testing.T) {
 	testbed.GiveTo(t, tmp, testbed.RunAs)
 	m := h.Prepare(t, testbed.MailServer(t, nil))
 	before := listing(t, h.Dir) + listing(t, filepath.Dir(m.Pid))
-	c := runCheck(t, func(cmd *exec.Cmd) { cmd.Env = append(os.Environ(), "TMPDIR="+tmp) }, m.Cmd.Args[1:]...)
+	c := runCheck(t, asNobody(t, "/", "TMPDIR="+tmp), m.Cmd.Args[1:]...)
 	c.isWell(t)
 	c.says(t, "OK", "host key", `is accepted, though it is in no known_hosts file`, "")
 	if after := listing(t, h.Dir) + listing(t, filepath.Dir(m.Pid)); after != before {
