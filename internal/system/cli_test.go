@@ -160,7 +160,7 @@ func scriptWaitLine(ts *testscript.TestScript, neg bool, args []string) {
 	re, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
 	var b []byte
-	if !soon(func() bool { b, _ = os.ReadFile(ts.MkAbs(args[0])); return re.Match(b) }) {
+	if !testbed.Soon(func() bool { b, _ = os.ReadFile(ts.MkAbs(args[0])); return re.Match(b) }) {
 		ts.Fatalf("no %q in %s within %s, but:\n%s", args[1], args[0], testbed.Patience, b)
 	}
 }
@@ -170,18 +170,9 @@ func scriptWaitExists(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: [!] wait-exists FILE")
 	}
-	if !soon(func() bool { _, err := os.Stat(ts.MkAbs(args[0])); return (err == nil) != neg }) {
+	if !testbed.Soon(func() bool { _, err := os.Stat(ts.MkAbs(args[0])); return (err == nil) != neg }) {
 		ts.Fatalf("%s is not so within %s", args[0], testbed.Patience)
 	}
-}
-
-func soon(is func() bool) bool {
-	for deadline := time.Now().Add(testbed.Patience); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			return false
-		}
-	}
-	return true
 }
 
 type clientsKey struct{}
@@ -231,7 +222,7 @@ func scriptWaitRefused(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: wait-refused PORT")
 	}
-	if !soon(func() bool {
+	if !testbed.Soon(func() bool {
 		c, err := net.Dial("tcp4", net.JoinHostPort("127.0.0.1", args[0]))
 		if err == nil {
 			c.Close()
@@ -249,7 +240,7 @@ func scriptNothingLeft(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: nothing-left")
 	}
 	work := ts.Getenv("WORK")
-	if !soon(func() bool { return len(processesOf(work)) == 0 }) {
+	if !testbed.Soon(func() bool { return len(processesOf(work)) == 0 }) {
 		for _, pid := range processesOf(work) {
 			cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 			ts.Logf("pid %d still runs: %q", pid, cmdline)

@@ -2,11 +2,13 @@ package testbed
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,8 +22,9 @@ const (
 	Intruder = "daemon"
 )
 
-// Patience is how long a test waits for something that should come soon.
-const Patience = 20 * time.Second
+// Patience is how long a test waits for something that should come soon, on the
+// busiest of machines.
+const Patience = time.Minute
 
 // A Host is a real sshd on a loopback port, with all that ssh needs to log in
 // there, in a directory of its own.
@@ -38,9 +41,7 @@ func NewHost(t testing.TB, extra ...string) *Host {
 	NeedRoot(t)
 	NeedProgram(t, "ssh", "sshd")
 	h := &Host{Dir: PublicDir(t), Port: FreePort(t)}
-	for _, key := range []string{"key", "hostkey", "otherkey"} {
-		Run(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", key, "-f", h.Path(key))
-	}
+	h.newKeys(t)
 	GiveTo(t, h.Path("key"), RunAs)
 	GiveTo(t, h.Path("otherkey"), RunAs)
 	Write(t, h.Path("sshd_config"), strings.Join(append(extra,
@@ -55,6 +56,36 @@ func NewHost(t testing.TB, extra ...string) *Host {
 	h.Configure(t)
 	h.Start(t)
 	return h
+}
+
+// keyFiles are those of all hosts of a test binary, by name.
+var keyFiles struct {
+	sync.Once
+	text map[string]string
+}
+
+// newKeys has the host's and its clients' keys in its directory.
+func (h *Host) newKeys(t testing.TB) {
+	t.Helper()
+	keyFiles.Do(func() {
+		keyFiles.text = map[string]string{}
+		for _, key := range []string{"key", "hostkey", "otherkey"} {
+			Run(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", key, "-f", h.Path(key))
+			for _, name := range []string{key, key + ".pub"} {
+				keyFiles.text[name] = Read(t, h.Path(name))
+			}
+		}
+	})
+	for name, text := range keyFiles.text {
+		Write(t, h.Path(name), text)
+		mode := os.FileMode(0o600)
+		if strings.HasSuffix(name, ".pub") {
+			mode = 0o644
+		}
+		if err := os.Chmod(h.Path(name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (h *Host) Path(name string) string { return filepath.Join(h.Dir, name) }
