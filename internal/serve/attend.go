@@ -176,13 +176,25 @@ func (l *life) tunnelConfig() tunnel.Config {
 	}
 }
 
-// changed tells how the tunnel is. When there is none, nobody is kept waiting, and
-// ssh is asked whether ssh_config has changed; asking waits for the end of that.
+// askAfter is how long there must have been no tunnel for ssh to be asked again: the
+// next client may come at once, and would share the processor with the answer.
+const askAfter = 10 * time.Second
+
+// changed tells how the tunnel is. When there is none, ssh is asked whether
+// ssh_config has changed; asking waits for the end of that.
 func (l *life) changed(ctx context.Context, now tunnel.Status, asking *sync.WaitGroup) {
 	l.tell.Status(sentence(now))
-	if now.State == tunnel.Down || now.State == tunnel.BackingOff {
-		asking.Go(func() { _, _ = l.ssh.Ask(ctx) }) // if it cannot be, what is known stays
+	if (now.State != tunnel.Down && now.State != tunnel.BackingOff) || !l.asks.CompareAndSwap(false, true) {
+		return
 	}
+	asking.Go(func() { // ends with ctx, or ten seconds after askAfter
+		defer l.asks.Store(false)
+		select {
+		case <-time.After(askAfter):
+			_, _ = l.ssh.Ask(ctx) // if it cannot be, what is known stays
+		case <-ctx.Done():
+		}
+	})
 }
 
 // reload is for HUP: what may have changed while nobody told us.

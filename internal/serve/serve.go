@@ -4,6 +4,7 @@ package serve
 import (
 	"os"
 	"os/user"
+	"sync/atomic"
 
 	"github.com/rs/zerolog"
 
@@ -23,6 +24,7 @@ type life struct {
 	tell  *daemon.Teller
 	doors []door
 	ssh   *openssh.Client
+	asks  atomic.Bool // ssh is being asked what it makes of its settings
 }
 
 // Run is the daemon's life, or the foreground's. If it cannot begin, the clients of
