@@ -42,6 +42,7 @@ func init() {
 		"echo":        echo,
 		"parent":      beParent,
 		"init":        beInit,
+		"poor":        bePoor,
 	}
 }
 
@@ -293,6 +294,21 @@ func beInit(args []string) int {
 	}
 	pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
 	say(fmt.Sprint("as pid ", os.Getpid(), ": ", pid, " ", err))
+	return 0
+}
+
+// bePoor has no descriptors left for a launch.
+func bePoor([]string) int {
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 3, Max: 3}); err != nil {
+		say(err.Error())
+		return 1
+	}
+	l := newLaunch(Command{Argv: []string{"/bin/true"}})
+	err := New(Config{}).ssh(l.life, l)
+	if f := failureOf(err); err == nil || !strings.HasPrefix(err.Error(), "cannot make a pipe for ssh: ") || f.kind != Unseen || f.hopeless {
+		say(fmt.Sprint("the launch ended because of ", err))
+		return 1
+	}
 	return 0
 }
 
