@@ -106,8 +106,8 @@ func (v *visit) takeLeave(why error) {
 	farewell(v.client, why)
 }
 
-// settle is how long what should end together may take to do so: a tunnel and
-// its connections.
+// settle is how long what ends together may take to do so: a tunnel and its
+// connections.
 const settle = 100 * time.Millisecond
 
 // tidy ends the visit of a client that has closed its socket: nobody will read

@@ -54,8 +54,15 @@ func newVisit(ctx context.Context, f *Forwarder, client, server Stream, smtp boo
 // until both directions are done.
 func (v *visit) lost() error {
 	l := v.down.lease
-	if l == nil || v.f.Gone == nil || !v.f.Gone(v.server) {
+	if l == nil || v.f.Gone == nil {
 		return nil
+	}
+	// The kernel sends the end a moment before the socket is nobody's.
+	for pause := time.Millisecond; !v.f.Gone(v.server); pause *= 2 {
+		if pause > settle/8 {
+			return nil
+		}
+		time.Sleep(pause)
 	}
 	return l.Lost(settle)
 }

@@ -21,11 +21,15 @@ mail["Date"] = localtime()
 mail["Message-ID"] = make_msgid(domain=SENDER.partition("@")[2])
 mail.set_content(sys.stdin.buffer.read().decode())
 
+sent = False
 try:
     with smtplib.SMTP("localhost", timeout=60) as server:
         server.sendmail(SENDER, [recipient], mail.as_bytes(policy=SMTP))
+        sent = True
 except smtplib.SMTPResponseException as why:
-    text = why.smtp_error.decode(errors="replace")
-    sys.exit(f"send.py: not sent: {why.smtp_code} {text}")
+    if not sent:  # else it is only the good-bye that has failed
+        text = why.smtp_error.decode(errors="replace")
+        sys.exit(f"send.py: not sent: {why.smtp_code} {text}")
 except OSError as why:
-    sys.exit(f"send.py: not sent: {why}")
+    if not sent:
+        sys.exit(f"send.py: not sent: {why}")
