@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/hashicorp/go-envparse"
 
@@ -89,6 +90,9 @@ func parseLine(line string) (name, value string, err error) {
 		return "", "", bad.Err
 	}
 	for name, value = range m {
+	}
+	if utf8.ValidString(line) && !utf8.ValidString(value) { // envparse 0.1.0 has lost a byte before a comment
+		return "", "", errors.New("the comment behind it needs a line of its own")
 	}
 	return name, strings.TrimRight(value, " \t"), nil
 }
