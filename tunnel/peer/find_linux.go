@@ -9,16 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// find is the socket of this machine that is at local and connected to remote;
-// the zero one if there is none.
+// find is the socket of this machine that is at local and connected to remote.
+// If there is none, it is the one that listens there, or the zero one.
 func find(local, remote netip.AddrPort) (socket, error) {
 	if local.Addr().Is4() != remote.Addr().Is4() {
 		return socket{}, fmt.Errorf("%s and %s are of two families", local, remote)
 	}
 	s, err := kernel.find(local, remote)
-	if s.listens() {
-		s = socket{} // the connection is no more
-	}
 	return orElse(s, err, func() (socket, error) { return findInTables(local, remote) })
 }
 
@@ -26,9 +23,6 @@ func find(local, remote netip.AddrPort) (socket, error) {
 // there is none.
 func listenerAt(at netip.AddrPort) (socket, error) {
 	s, err := kernel.find(at, nobody(at.Addr().Is4()))
-	if !s.listens() {
-		s = socket{}
-	}
 	return orElse(s, err, func() (socket, error) { return listenerInTables(at) })
 }
 

@@ -79,3 +79,34 @@ func TestTheOwnerOfAClientIsItsUser(t *testing.T) {
 		t.Errorf("a client on another machine is uid %d", uid)
 	}
 }
+
+func TestWhoHasNotYetAcceptedHasNotGone(t *testing.T) {
+	for _, network := range families {
+		l := nearEnd(t, network)
+		client := dial(t, network, l.Addr().String())
+		if Gone(client) {
+			t.Errorf("%s: gone", network)
+		}
+		l.Close()
+		if !Gone(client) {
+			t.Errorf("%s: not gone with its listener", network)
+		}
+	}
+}
+
+func TestASocketIsTheSameByInodeAndCookie(t *testing.T) {
+	for _, c := range []struct {
+		a, b socket
+		same bool
+	}{
+		{socket{inode: 1, cookie: 2}, socket{inode: 1, cookie: 2}, true},
+		{socket{inode: 1}, socket{inode: 1}, true}, // of a table
+		{socket{inode: 1, cookie: 2}, socket{inode: 1, cookie: 3}, false},
+		{socket{inode: 1, cookie: 2}, socket{inode: 3, cookie: 2}, false},
+		{socket{}, socket{}, false}, // nobody is not somebody
+	} {
+		if c.a.is(c.b) != c.same {
+			t.Errorf("%+v, %+v: %v", c.a, c.b, !c.same)
+		}
+	}
+}

@@ -71,7 +71,7 @@ func parseHexAddress(s string) (netip.AddrPort, bool) {
 // that is not there is looked for twice: it may have been missed.
 func findInTables(local, remote netip.AddrPort) (socket, error) {
 	for range 2 {
-		found, err := inTables(func(s socket, r netip.AddrPort) bool { return s.at == local && r == remote && !s.listens() })
+		found, err := inTables(func(s socket, r netip.AddrPort) bool { return s.at == local && r == remote })
 		if err != nil || len(found) > 0 {
 			return append(found, socket{})[0], err
 		}

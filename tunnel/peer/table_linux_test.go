@@ -26,7 +26,7 @@ func TestWithoutNetlinkTheTablesTell(t *testing.T) {
 	cmd := exec.Command(self, "-test.skip=Kernel|WithoutNetlink", "-test.v")
 	cmd.Env = append(os.Environ(), "TEST_ROLE=without netlink")
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestANearEndOfTheLaunchIsProved") {
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestANearEndOfTheLaunchIsProved") || !strings.Contains(string(out), "--- PASS: TestWhoMayNotAsk") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -59,12 +59,26 @@ func forbidNetlink() error {
 	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program))); errno != 0 {
 		return errno
 	}
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM, unix.NETLINK_INET_DIAG)
+	fd, err := diagSocket()
 	if !errors.Is(err, unix.EAFNOSUPPORT) {
 		unix.Close(fd)
 		return errors.New("netlink is not forbidden")
 	}
 	return nil
+}
+
+// TestWhoMayNotAskDoesNotAskAgain runs without netlink.
+func TestWhoMayNotAskDoesNotAskAgain(t *testing.T) {
+	fd, err := diagSocket()
+	if err == nil {
+		unix.Close(fd)
+		t.Skip("here we may ask")
+	}
+	none := netip.MustParseAddrPort("127.0.0.1:1")
+	var o oracle
+	if _, err := o.find(none, none); !isForbidden(err) || !o.deaf {
+		t.Errorf("%v, %+v", err, &o)
+	}
 }
 
 // TestWhereNothingTellsNobodyIsTrusted, not even we, and there is a way out.
