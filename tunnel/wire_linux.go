@@ -63,10 +63,11 @@ const (
 	// ackFor bounds the wait for a first byte, and with it the wake-ups. What has
 	// to be acknowledged comes after a round trip, and few are as long as this.
 	ackFor = time.Second
-	// execTakes is for how long the kernel may refuse us what it allows later: in
-	// the middle of execve(2) ssh still has the rights of a process that gave up
-	// root.
-	execTakes = 100 * time.Millisecond
+	// execTakes is after how long it is tried again whether the kernel lets us at
+	// ssh's sockets, and then more and more rarely: in the middle of execve(2),
+	// which may last on a busy machine, ssh still has the rights of a process that
+	// has given up root.
+	execTakes = 10 * time.Millisecond
 	// maxFamily bounds the processes that are looked through.
 	maxFamily = 16
 )
@@ -102,10 +103,7 @@ func (w *wire) launching(pid int, l *launch, gone <-chan struct{}) {
 		found, again := w.find(pid)
 		wait := pause()
 		if w.take(found); !again {
-			if time.Since(began) > execTakes {
-				return
-			}
-			wait = time.After(execTakes / 10)
+			wait = time.After(max(execTakes, time.Since(began)))
 		}
 		select {
 		case <-wait:
