@@ -26,7 +26,8 @@ const (
 	OtherWanted   Meaning = "other-wanted" // than a key: a password
 	TooManyKeys   Meaning = "too-many-keys"
 	SentAway      Meaning = "sent-away"
-	Closed        Meaning = "closed" // in the middle of the login
+	Closed        Meaning = "closed"          // in the middle of the login
+	ClosedAnyTime Meaning = "closed-any-time" // by a host on the way, perhaps before it said that it speaks ssh
 	TimedOut      Meaning = "timed-out"
 	WayEnded      Meaning = "way-ended" // a ProxyCommand or ProxyJump has
 
@@ -106,6 +107,9 @@ var meanings = map[Meaning]struct {
 	}},
 	SentAway: {Unclear, "the host ended the login, and says why", tryIt},
 	Closed:   {Unclear, "the host ended the login without a reason: an account that has expired or is locked (sshd's log tells), or a connection that was cut", tryIt},
+	ClosedAnyTime: {Hidden, "the host on the way ended the connection without a reason: a ban (fail2ban, PerSourcePenalties), a full sshd (MaxStartups), an account that has expired or is locked (sshd's log tells), or a connection that was cut", func(c Case) []string {
+		return append(tryIt(c), "sudo journalctl -u ssh # on that host")
+	}},
 	TimedOut: {Unclear, "the host fell silent in the middle of the login", tryIt},
 	WayEnded: {Hidden, "the way to the host, a ProxyCommand or ProxyJump, has ended", tryIt},
 

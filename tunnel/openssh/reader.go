@@ -95,7 +95,11 @@ func (r *Reader) decisive() (s saying, onTheWay bool) {
 	case !r.own.spoken && !r.in:
 		return r.other.reason, false
 	case r.own.reason.means == WayEnded && r.jumps() && r.other.reason.means != "":
-		return r.other.reason, true
+		s = r.other.reason
+		if s.means == Closed { // since 10.0 only a verbose ssh tells when, and that one is not
+			s.means = ClosedAnyTime
+		}
+		return s, true
 	}
 	return r.own.reason, false
 }
@@ -192,6 +196,8 @@ func (v *voice) hear(s saying) {
 		v.detail(s)
 	case s.means == WayEnded && v.reason.means == HungUp && v.before.means != "":
 		v.reason = v.before // the ssh that it went by has said why
+	case s.means == WayEnded && v.reason.means != "" && v.reason.means != HungUp:
+		// The same: since 10.0 only a verbose ssh says that it was hung up on.
 	default:
 		v.gives(s)
 	}
