@@ -85,7 +85,7 @@ func TestAUserIsCalledByHisNameOrByHisNumber(t *testing.T) {
 	}
 	for uid, want := range map[int]string{
 		os.Getuid(): fmt.Sprintf("uid %s (%s)", me.Uid, me.Username),
-		4294967290:  "uid 4294967290",
+		2147483640:  "uid 2147483640",
 		Unknown:     "somebody of whom the kernel does not tell",
 	} {
 		if got := called(uid); got != want {
