@@ -30,6 +30,7 @@ const (
 	ClosedAnyTime Meaning = "closed-any-time" // by a host on the way, perhaps before it said that it speaks ssh
 	TimedOut      Meaning = "timed-out"
 	WayEnded      Meaning = "way-ended" // a ProxyCommand or ProxyJump has
+	WaySilent     Meaning = "way-silent"
 
 	// Said when the host lets us in, and after that.
 	LetIn      Meaning = "let-in"
@@ -110,8 +111,9 @@ var meanings = map[Meaning]struct {
 	ClosedAnyTime: {Hidden, "the host on the way ended the connection without a reason: a ban (fail2ban, PerSourcePenalties), a full sshd (MaxStartups), an account that has expired or is locked (sshd's log tells), or a connection that was cut", func(c Case) []string {
 		return append(tryIt(c), "sudo journalctl -u ssh # on that host")
 	}},
-	TimedOut: {Unclear, "the host fell silent in the middle of the login", tryIt},
-	WayEnded: {Hidden, "the way to the host, a ProxyCommand or ProxyJump, has ended", tryIt},
+	TimedOut:  {Unclear, "the host fell silent in the middle of the login", tryIt},
+	WayEnded:  {Hidden, "the way to the host, a ProxyCommand or ProxyJump, has ended", tryIt},
+	WaySilent: {Hidden, "nothing comes by the way to the host, a ProxyCommand or ProxyJump: it, or one of the hosts, is stuck", tryIt},
 
 	LetIn:      {Unseen, "", nil},
 	NoNearEnd:  {Unseen, "the near end is somebody else's", nil},

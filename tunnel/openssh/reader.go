@@ -119,7 +119,7 @@ func (r *Reader) why() (words, failure string) {
 		return r.other.why(), failure
 	case s.means == WayEnded && r.other.last != "":
 		return "the way to the host has ended: " + r.other.last, failure
-	case s.means == Closed || s.means == SentAway || s.means == Silent:
+	case s.means == Closed || s.means == SentAway || s.means == Silent || s.means == WaySilent:
 		return r.own.why() + lastWords(r.other.last), failure
 	}
 	return r.own.why(), failure
@@ -191,6 +191,9 @@ func (v *voice) hear(s saying) {
 	v.spoken = true
 	switch {
 	case s.means == Chatter || v.follows(s):
+		return
+	case s.means == WaySilent && v.reason.means == Silent:
+		v.reason.means = WaySilent // it is not known who is
 		return
 	case s.means == Detail || s.means == Partial:
 		v.detail(s)

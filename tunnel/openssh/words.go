@@ -75,6 +75,7 @@ var forms = []form{
 	{Login, LetIn, "Authenticated to HOST (via proxy)."},                                                   // main (ssh.c), before 8.7
 	{Login, WayEnded, "Connection closed by UNKNOWN port 65535"},                                           // sshpkt_vfatal (packet.c), of a ProxyCommand's pipe
 	{Login, WayEnded, "Connection reset by UNKNOWN port 65535"},                                            // sshpkt_vfatal (packet.c)
+	{Login, WaySilent, "Connection to UNKNOWN port 65535 timed out"},                                       // sshpkt_vfatal (packet.c)
 	{Login, Closed, "Connection closed by ADDRESS port PORT"},                                              // sshpkt_vfatal (packet.c)
 	{Login, Closed, "Connection reset by ADDRESS port PORT"},                                               // sshpkt_vfatal (packet.c)
 	{Login, TimedOut, "Connection to ADDRESS port PORT timed out"},                                         // sshpkt_vfatal (packet.c)
