@@ -31,6 +31,8 @@ const (
 	TimedOut      Meaning = "timed-out"
 	WayEnded      Meaning = "way-ended" // a ProxyCommand or ProxyJump has
 	WaySilent     Meaning = "way-silent"
+	JumpForbids   Meaning = "jump-forbids" // a ProxyJump's host does
+	JumpBlocked   Meaning = "jump-blocked" // it cannot reach the host
 
 	// Said when the host lets us in, and after that.
 	LetIn      Meaning = "let-in"
@@ -111,9 +113,13 @@ var meanings = map[Meaning]struct {
 	ClosedAnyTime: {Hidden, "the host on the way ended the connection without a reason: a ban (fail2ban, PerSourcePenalties), a full sshd (MaxStartups), an account that has expired or is locked (sshd's log tells), or a connection that was cut", func(c Case) []string {
 		return append(tryIt(c), "sudo journalctl -u ssh # on that host")
 	}},
-	TimedOut:  {Unclear, "the host fell silent in the middle of the login", tryIt},
-	WayEnded:  {Hidden, "the way to the host, a ProxyCommand or ProxyJump, has ended", tryIt},
-	WaySilent: {Hidden, "nothing comes by the way to the host, a ProxyCommand or ProxyJump: it, or one of the hosts, is stuck", tryIt},
+	TimedOut: {Unclear, "the host fell silent in the middle of the login", tryIt},
+	WayEnded: {Hidden, "the way to the host, a ProxyCommand or ProxyJump, has ended", tryIt},
+	JumpForbids: {Definite, "the sshd on the way does not let us forward through it", func(Case) []string {
+		return []string{"# in its sshd_config: AllowTcpForwarding local, and PermitOpen must allow the host behind it"}
+	}},
+	JumpBlocked: {Unseen, "the host on the way cannot reach the one behind it: that is down, has no sshd there, or a firewall is between", tryIt},
+	WaySilent:   {Hidden, "nothing comes by the way to the host, a ProxyCommand or ProxyJump: it, or one of the hosts, is stuck", tryIt},
 
 	LetIn:      {Unseen, "", nil},
 	NoNearEnd:  {Unseen, "the near end is somebody else's", nil},

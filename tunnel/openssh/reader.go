@@ -96,12 +96,19 @@ func (r *Reader) decisive() (s saying, onTheWay bool) {
 		return r.other.reason, false
 	case r.own.reason.means == WayEnded && r.jumps() && r.other.reason.means != "":
 		s = r.other.reason
-		if s.means == Closed { // since 10.0 only a verbose ssh tells when, and that one is not
-			s.means = ClosedAnyTime
+		if m, ok := ofAJump[s.means]; ok {
+			s.means = m
 		}
 		return s, true
 	}
 	return r.own.reason, false
+}
+
+// ofAJump is what a line means that a jump host's ssh says.
+var ofAJump = map[Meaning]Meaning{
+	Closed:     ClosedAnyTime, // since 10.0 only a verbose ssh tells when, and that one is not
+	Forbidden:  JumpForbids,
+	FarRefused: JumpBlocked,
 }
 
 // why is what a failure would be, and the words for it.

@@ -96,6 +96,7 @@ var forms = []form{
 	{KeyExchange, Chatter, "Could not create directory 'FILE'TEXT"},                                        // hostfile_create_user_ssh_dir (hostfile.c)
 	{KeyExchange, Chatter, "** TEXT"},                                                                      // warn_nonpq_kex (sshconnect.c), since 10.1
 	{KeyExchange, Chatter, "@@TEXT"},                                                                       // warn_changed_key (sshconnect.c), sshkey_perm_ok (authfile.c)
+	{Session, Chatter, "stdio forwarding failed"},                                                          // ssh_stdio_confirm (ssh.c), after the channel's line
 	{Session, Chatter, "Could not request local forwarding."},                                              // ssh_init_forwarding (ssh.c), after NoNearEnd
 	{Session, Chatter, "Warning: remote port forwarding failed for listen TEXT"},                           // ssh_confirm_remote_forward (ssh.c)
 	{Session, Chatter, "Learned new hostkey: TEXT"},                                                        // update_known_hosts (clientloop.c)
