@@ -137,5 +137,5 @@ func (b *bench) memory() error {
 			}, family)})
 		}
 	}
-	return b.abab(r, b.runs(10), all...)
+	return b.abab(r, b.runs(5), all...)
 }

@@ -21,7 +21,7 @@ func (b *bench) herds() error {
 }
 
 func (b *bench) herd(n int) error {
-	patience, runs := herdPatience, 10
+	patience, runs := herdPatience, 6
 	if b.quick {
 		patience, runs = 2*time.Second, 2
 	}

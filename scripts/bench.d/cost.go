@@ -37,7 +37,7 @@ func (b *bench) processorTime() error {
 		}})
 	}
 	r := &row{what: fmt.Sprintf("processor time for %d mails, with ssh's", busy), isAbsolute: true, target: 1}
-	return b.abab(r, b.runs(5), append(all, contender{"msmtp", b.msmtp})...)
+	return b.abab(r, b.runs(3), append(all, contender{"msmtp", b.msmtp})...)
 }
 
 // msmtp sends the mails straight to the far end, each by a process of its own.

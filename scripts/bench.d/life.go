@@ -17,7 +17,7 @@ func (b *bench) startIdle() (finish func() error, err error) {
 		window = 15 * time.Second
 	}
 	var all []*process
-	for range b.runs(10) {
+	for range b.runs(6) {
 		addr, p, err := b.startAlone(b.programs[0], b.far.mail, "smtp", "0")
 		if err == nil {
 			_, err = greet(addr)

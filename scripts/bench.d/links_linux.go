@@ -17,10 +17,10 @@ type length struct {
 }
 
 var lengths = []length{
-	{"2 ms: ", link.Conditions{Delay: time.Millisecond}, 20, 0.84, 1, 0.5},
-	{"30 ms: ", link.Conditions{Delay: 15 * time.Millisecond}, 20, 0.84, 1, 0.97},
-	{"150 ms: ", link.Conditions{Delay: 75 * time.Millisecond}, 12, 0.90, 1, 0.97},
-	{"30 ms, 1 % lost: ", link.Conditions{Delay: 15 * time.Millisecond, Loss: 0.01}, 40, 1, 1, 1},
+	{"2 ms: ", link.Conditions{Delay: time.Millisecond}, 12, 0.84, 1, 0.5},
+	{"30 ms: ", link.Conditions{Delay: 15 * time.Millisecond}, 14, 0.84, 1, 0.97},
+	{"150 ms: ", link.Conditions{Delay: 75 * time.Millisecond}, 10, 0.90, 1, 0.97},
+	{"30 ms, 1 % lost: ", link.Conditions{Delay: 15 * time.Millisecond, Loss: 0.01}, 20, 1, 1, 1},
 }
 
 // links is all that is small, over links of several lengths.

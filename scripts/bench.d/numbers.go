@@ -131,6 +131,9 @@ func (r *row) against(ours, theirs float64) float64 {
 
 // meets reports whether such numbers meet the target; NaN does not.
 func (r *row) meets(ours, theirs float64) bool {
+	if r.isAbsolute && r.in.format(ours) == r.in.format(r.target) {
+		return true
+	}
 	if r.atLeast {
 		return r.against(ours, theirs) >= r.target
 	}

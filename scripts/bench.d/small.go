@@ -25,7 +25,7 @@ func (s stage) timed(name string, f func() (time.Duration, error)) contender {
 // loopback is all that is small, on this machine.
 func (b *bench) loopback() error {
 	s := stage{b.world, b.far, ""}
-	if err := b.cold(s, 20, 0.78); err != nil {
+	if err := b.cold(s, 14, 0.78); err != nil {
 		return err
 	}
 	if err := b.warm(s, 40, 0.05, 0.07); err != nil {
@@ -33,7 +33,7 @@ func (b *bench) loopback() error {
 	}
 	jumps := *b.world
 	jumps.host = "beyond"
-	return b.cold(stage{&jumps, b.far, "ProxyJump: "}, 20, 0.90)
+	return b.cold(stage{&jumps, b.far, "ProxyJump: "}, 12, 0.90)
 }
 
 // teardown is for sshd to be done with the session before.
