@@ -11,8 +11,8 @@ import (
 // how long it takes, on one logarithmic scale for all, minimail and the others.
 // Throughput is the time of a GB.
 const (
-	plotWidth = 1040
-	labels    = 395 // where the scale begins
+	plotWidth = 1110 // from -70 on, for long names
+	labels    = 395  // where the scale begins
 	scale     = 460
 	rowHeight = 22
 	top       = 104
@@ -54,9 +54,9 @@ func plot(all []*row) string {
 	rows := plotted(all)
 	var s strings.Builder
 	bottom := top + rowHeight*len(rows)
-	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">
+	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="-70 0 %d %d" font-family="sans-serif" font-size="12">
 <title>minimail beside a bare ssh and other forwarders</title>
-<rect width="100%%" height="100%%" fill="#ffffff"/>
+<rect x="-70" width="100%%" height="100%%" fill="#ffffff"/>
 <text x="20" y="28" font-size="18" font-weight="bold">How long it takes: minimail beside a bare ssh and other forwarders</text>
 `, plotWidth, bottom+34)
 	for i, l := range looks {
