@@ -60,7 +60,7 @@ func plot(all []*row) string {
 <text x="20" y="28" font-size="18" font-weight="bold">How long it takes: minimail beside a bare ssh and other forwarders</text>
 `, plotWidth, bottom+34)
 	for i, l := range looks {
-		x := 30 + 150*i
+		x := 30 + 160*i
 		fmt.Fprintf(&s, `<circle cx="%d" cy="52" r="5" fill="%s"/><text x="%d" y="56">%s</text>`+"\n", x, l.colour, x+10, l.name)
 	}
 	for _, tick := range []struct {
