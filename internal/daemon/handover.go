@@ -49,7 +49,10 @@ func (l Legacy) offer(w *wire) error {
 	if l.Log != nil {
 		err = errors.Join(err, w.send(item{Is: "log"}, l.Log))
 	}
-	return errors.Join(err, w.send(item{Is: "all", PID: os.Getpid(), Env: l.Env}, nil))
+	if err != nil {
+		return err
+	}
+	return w.send(item{Is: "all", PID: os.Getpid(), Env: l.Env}, nil)
 }
 
 // duplicate sends a socket of ours, which stays ours.

@@ -70,19 +70,19 @@ func (l *life) answer(t *tunnel.Tunnel, f *forward.Forwarder, free <-chan struct
 	if l.control == nil {
 		return heirs
 	}
-	since := time.Now()
+	since, pid, control := time.Now(), l.pid, l.control // handOver gives them away
 	go daemon.Control{
 		Log:    l.log,
 		Heirs:  heirs,
 		Report: func() daemon.Report { return l.report(since, t, f, free) },
 		Legacy: func() daemon.Legacy {
-			all := daemon.Legacy{PidFile: l.pid, Control: l.control, Doors: legacy(l.doors), Env: l.tell.Env()}
+			all := daemon.Legacy{PidFile: pid, Control: control, Doors: legacy(l.doors), Env: l.tell.Env()}
 			if l.s.Foreground {
 				all.Log = os.Stderr
 			}
 			return all
 		},
-	}.Answer(l.control)
+	}.Answer(control)
 	return heirs
 }
 
