@@ -198,9 +198,6 @@ var noDeadline time.Time
 // errDeaf is about a minimail that runs and does not answer.
 var errDeaf = fmt.Errorf("it has not answered within %s", controlTimeout)
 
-// maxReport bounds what is taken from a control socket, in bytes.
-const maxReport = 64 << 10
-
 // dialControl connects to the minimail with that pid file. Who answers has to be
 // root, or the owner of the pid file, as far as the kernel tells.
 func dialControl(pidFile string) (*net.UnixConn, error) {
@@ -256,17 +253,17 @@ func askControl(pidFile string) (Report, error) {
 	return r, err
 }
 
-// readReport reads one Report, and no more than maxReport.
+// readReport reads one Report, and no more than maxItem.
 func readReport(from io.Reader) (Report, error) {
 	var r Report
-	b, err := io.ReadAll(io.LimitReader(from, maxReport+1))
+	b, err := io.ReadAll(io.LimitReader(from, maxItem+1))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return r, errDeaf
 	case err != nil && !errors.Is(err, syscall.ECONNRESET): // by one that does not hear what is wanted
 		return r, err
-	case len(b) > maxReport:
-		return r, errors.New("it has answered without end")
+	case len(b) > maxItem:
+		return r, errEndless
 	}
 	if err := json.Unmarshal(b, &r); err != nil {
 		return Report{}, fmt.Errorf("it has not answered as minimail does: %w", err)

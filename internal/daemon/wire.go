@@ -18,6 +18,7 @@ import (
 type wire struct {
 	conn    *net.UnixConn
 	decoder *json.Decoder
+	came    int64      // bytes up to now
 	files   []*os.File // that have come, and not been claimed yet
 
 	sending sync.Mutex
@@ -37,6 +38,8 @@ type item struct {
 // who is at its other end may be anybody's.
 const maxItem = 64 << 10
 
+var errEndless = errors.New("it has answered without end")
+
 func newWire(c *net.UnixConn) *wire {
 	w := &wire{conn: c}
 	w.decoder = json.NewDecoder(w)
@@ -45,9 +48,13 @@ func newWire(c *net.UnixConn) *wire {
 
 // Read is for the decoder.
 func (w *wire) Read(b []byte) (int, error) {
+	if w.came-w.decoder.InputOffset() > maxItem {
+		return 0, errEndless
+	}
 	oob := make([]byte, unix.CmsgSpace(4*16))
-	n, oobn, _, _, err := w.conn.ReadMsgUnix(b[:min(len(b), maxItem)], oob)
+	n, oobn, _, _, err := w.conn.ReadMsgUnix(b, oob)
 	n, oobn = max(n, 0), max(oobn, 0) // -1 comes with an error
+	w.came += int64(n)
 	if n == 0 && err == nil {
 		err = io.EOF
 	}
