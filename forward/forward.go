@@ -260,13 +260,13 @@ type refusal struct {
 	at  time.Time
 }
 
-// LastRefusal is why a client was turned away the last time, other than for a
-// stop, and when; nil: none was.
-func (f *Forwarder) LastRefusal() (why error, at time.Time) {
+// LastRefusal is when a client was turned away the last time, other than for a
+// stop, and why; nil: none was.
+func (f *Forwarder) LastRefusal() (at time.Time, why error) {
 	if r := f.refusal.Load(); r != nil {
-		return r.why, r.at
+		return r.at, r.why
 	}
-	return nil, time.Time{}
+	return time.Time{}, nil
 }
 
 // since is rounded for the log.

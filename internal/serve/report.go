@@ -27,7 +27,7 @@ func (l *life) report(since time.Time, t *tunnel.Tunnel, f *forward.Forwarder, f
 	default:
 		r.Before = l.before.PID
 	}
-	if why, at := f.LastRefusal(); why != nil {
+	if at, why := f.LastRefusal(); why != nil {
 		r.LastRefusal, r.LastRefusalAt = why.Error(), &at
 	}
 	return r
