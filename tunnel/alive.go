@@ -89,6 +89,14 @@ func (t *Tunnel) watch(l *launch) {
 	}
 }
 
+// signs are those of the connection that ssh has named, or of all, if it has not.
+func (l *launch) signs() (signs, bool) {
+	if isClosed(l.letIn) {
+		return l.wire.signs(l.host)
+	}
+	return l.wire.signs("")
+}
+
 // dead is why the connection is dead, or nil. quiet is for how long something
 // has been owed and nothing has come; clients wait for their first byte, others
 // have had it and work.

@@ -1,21 +1,22 @@
 package tunnel
 
 import (
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// signs are those of the connection to the host, or of those that helpers of
-// ssh's have (tcp(7), TCP_INFO). They are not known if the kernel does not let us
-// at them.
-func (w *wire) signs() (s signs, ok bool) {
+// signs are those of the connection to host, or of those that helpers of ssh's
+// have if host is empty (tcp(7), TCP_INFO). They are not known if the kernel does
+// not let us at them.
+func (w *wire) signs(host string) (s signs, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, each := range w.sockets {
+	for _, each := range only(slices.Clone(w.sockets), host) {
 		_ = each.do(func(fd int) error {
 			info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-			if err != nil {
+			if err != nil || info.State != unix.BPF_TCP_ESTABLISHED { // a listening one knows nothing
 				return err
 			}
 			one := signsOf(info)

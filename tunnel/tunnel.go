@@ -119,7 +119,7 @@ func New(cfg Config) *Tunnel {
 		// the others begin.
 		knocking: make(chan struct{}, maxKnocking-1),
 	}
-	t.run, t.dial, t.signs = t.ssh, dialNear, func(l *launch) (signs, bool) { return l.wire.signs() }
+	t.run, t.dial, t.signs = t.ssh, dialNear, (*launch).signs
 	t.between, t.stopTimeout = betweenLaunches, stopTimeout
 	return t
 }
