@@ -57,7 +57,7 @@ func statusJSON(path string, pid int, running bool) error {
 		PidFile string  `json:"pid_file"`
 		PID     int     `json:"pid_in_file"`
 		Running bool    `json:"running"`
-		Report  *Report `json:"Report,omitempty"`
+		Report  *Report `json:"report,omitempty"`
 		Error   string  `json:"error,omitempty"`
 	}{PidFile: path, PID: pid, Running: running}
 	if running {

@@ -53,8 +53,13 @@ func TestStatusTellsHowItIs(t *testing.T) {
 			Tunnel  struct{ State string }
 		}
 	}
-	if err := json.Unmarshal([]byte(testbed.Run(t, testbed.Program, "status", "--json", "--settings", "/dev/null", "-p", m.Pid)), &answer); err != nil {
+	out := []byte(testbed.Run(t, testbed.Program, "status", "--json", "--settings", "/dev/null", "-p", m.Pid))
+	if err := json.Unmarshal(out, &answer); err != nil {
 		t.Error(err)
+	}
+	var names map[string]any // Unmarshal does not mind capitals, jq does
+	if err := json.Unmarshal(out, &names); err != nil || names["report"] == nil {
+		t.Errorf("no \"report\" in %s (%v)", out, err)
 	}
 	if !answer.Running || answer.Report.Host != "far" || answer.Report.Clients.Served != 1 || !slices.Contains([]string{"backing off", "starting"}, answer.Report.Tunnel.State) {
 		t.Errorf("in JSON: %+v", answer)
