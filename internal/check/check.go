@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -162,8 +163,19 @@ func (c *checkup) become(who *user.User) error {
 		}
 	}
 	c.who = who
-	c.home, _ = os.UserHomeDir()
+	c.home = home()
 	return nil
+}
+
+// home is where ssh looks for ~: the user's in passwd(5), whatever $HOME says
+// (misc.c, tilde_expand), which may still be another user's. It is "" if it cannot
+// be had.
+func home() string {
+	if u, err := privdrop.Lookup(strconv.Itoa(os.Getuid())); err == nil && u.HomeDir != "" {
+		return u.HomeDir
+	}
+	dir, _ := os.UserHomeDir()
+	return dir
 }
 
 // checkNobody is about a user whom we cannot become: nothing else can be said

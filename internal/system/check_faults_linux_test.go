@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"minimail/internal/testbed"
@@ -158,23 +159,48 @@ func TestCheckNamesAUserWhoIsMissing(t *testing.T) {
 	checkOf(t, m).isWell(t)
 }
 
+// TestCheckNamesAHomeThatIsTooOpen: it is the one in which ssh looks, not $HOME,
+// which may still be root's.
 func TestCheckNamesAHomeThatIsTooOpen(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
 	m := h.Prepare(t, testbed.MailServer(t, nil))
-	home := testbed.PublicDir(t)
+	home, roots := testbed.PublicDir(t), t.TempDir()
 	ssh := filepath.Join(home, ".ssh")
-	if err := os.Mkdir(ssh, 0o700); err != nil {
+	for _, dir := range []string{ssh, filepath.Join(roots, ".ssh")} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(roots, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	testbed.GiveTo(t, home, testbed.RunAs)
-	testbed.GiveTo(t, ssh, testbed.RunAs)
-	run := func() checked { t.Helper(); return runCheck(t, asNobody(t, home), m.Cmd.Args[1:]...) }
-	run().isWell(t)
+	const uid, key = 54321, "id_ed25519"
+	testbed.AddAccount(t, "homely", uid, home)
+	testbed.Write(t, filepath.Join(ssh, key), testbed.Read(t, h.Path("key")))
+	for _, name := range []string{home, ssh, filepath.Join(ssh, key)} {
+		if err := os.Chown(name, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(ssh, key), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func() checked {
+		t.Helper()
+		return runCheck(t, func(cmd *exec.Cmd) {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+			cmd.Env = append(os.Environ(), "HOME="+roots)
+		}, append(m.Cmd.Args[1:], "--user", "homely", "--log-file", filepath.Join(home, "log"), "--pid-file", filepath.Join(home, "pid"), "--ssh-option", "IdentityFile=~/.ssh/"+key)...)
+	}
+	c := run()
+	c.isWell(t)
+	c.says(t, "OK", "user", "homely, uid 54321, home "+q(home), "")
+	c.says(t, "OK", "key", q(filepath.Join(ssh, key)), "")
 	if err := os.Chmod(ssh, 0o770); err != nil {
 		t.Fatal(err)
 	}
-	c := run()
+	c = run()
 	c.exits(t, 1)
 	c.says(t, "WARN", "~/.ssh", q("others can write to "+ssh+" (mode 0770)"), q("chmod 700 "+ssh))
 	testbed.Run(t, "sh", "-c", "chmod 700 "+ssh)

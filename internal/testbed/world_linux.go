@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 
 	"golang.org/x/sys/unix"
 )
@@ -173,6 +174,22 @@ func tidyEtc(etc string) error {
 
 // taken are the names of the accounts that tests make.
 var taken = []string{Owner, "me", "newbie"}
+
+// AddAccount has a user in the world, which must be there, without files.
+func AddAccount(t testing.TB, name string, uid int, home string) {
+	t.Helper()
+	if here, _ := os.Hostname(); here != hostName {
+		t.Skip("there is no world, but an /etc of this machine's")
+	}
+	f, err := os.OpenFile("/etc/passwd", os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintf(f, "%s:x:%d:%d::%s:/bin/sh\n", name, uid, uid, home); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // onlySystemAccounts removes all others, for which the tests have their own.
 func onlySystemAccounts(etc string) error {
