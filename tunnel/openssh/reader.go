@@ -242,7 +242,9 @@ func (v *voice) follows(s saying) bool {
 		return s.means == Closed
 	case Silent:
 		return s.means == TimedOut
-	case NotSSH, TooManyKeys, SentAway:
+	case NotSSH:
+		return s.means == Leave || s.means == NotSSH
+	case TooManyKeys, SentAway:
 		return s.means == Leave
 	}
 	return false

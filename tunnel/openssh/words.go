@@ -80,6 +80,9 @@ var forms = []form{
 	{Login, Closed, "Connection reset by ADDRESS port PORT"},                                               // sshpkt_vfatal (packet.c)
 	{Login, TimedOut, "Connection to ADDRESS port PORT timed out"},                                         // sshpkt_vfatal (packet.c)
 	{Login, Leave, "Disconnected from ADDRESS port PORT"},                                                  // sshpkt_vfatal (packet.c)
+	{Login, WayEnded, "banner exchange: Connection to UNKNOWN port 65535: Broken pipe"},                    // sshpkt_vfatal (packet.c), of a ProxyCommand that is gone
+	{Banner, HungUp, "banner exchange: Connection to ADDRESS port PORT: Broken pipe"},                      // sshpkt_vfatal (packet.c)
+	{Banner, NotSSH, "banner exchange: Connection to ADDRESS port PORT: invalid format"},                   // sshpkt_vfatal (packet.c); since 10.0 only a verbose ssh says more
 	{Login, Leave, "banner exchange: Connection to ADDRESS port PORT: REASON"},                             // sshpkt_vfatal (packet.c), for ssh_login
 	{Session, Detail, "bind [ADDRESS]:PORT: REASON"},                                                       // channel_setup_fwd_listener_tcpip (channels.c)
 	{Session, NoNearEnd, "channel_setup_fwd_listener_tcpip: cannot listen to port: END"},                   // channel_setup_fwd_listener_tcpip (channels.c)
