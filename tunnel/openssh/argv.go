@@ -43,7 +43,7 @@ func (c Command) arguments(version Version, defaults []string) []string {
 
 // plainly are the arguments that somebody would give to ssh by hand.
 func (c Command) plainly() []string {
-	return slices.Concat(c.file(), each("-o", c.Options), []string{"--", c.Host})
+	return slices.Concat(c.file(), []string{"-N"}, each("-o", c.Options), []string{"--", c.Host}) // -N: ForkAfterAuthentication wants that, or a command
 }
 
 func (c Command) file() []string {
