@@ -3,5 +3,3 @@
 package daemon
 
 func hasACL(string) bool { return false }
-
-func isAnybody(int) bool { return false }

@@ -86,6 +86,9 @@ func (c *call) take(args []string) (words []string, err error) {
 	return words, nil
 }
 
+// on reports whether a switch is.
+func (c *call) on(name string) bool { return c.set.Lookup(name).Value.String() == "true" }
+
 // put sets an option to a value, or adds it if the option is repeatable.
 func (c *call) put(o option, value string) error {
 	if _, err := strconv.ParseBool(value); err != nil && !o.takesValue() {

@@ -99,6 +99,17 @@ func TestABadValueIsOneLineThatNamesItAndWhatIsExpected(t *testing.T) {
 	}
 }
 
+func TestASwitchThatIsOffIsOff(t *testing.T) {
+	off, err := Parse([]string{"--settings", os.DevNull, "--host", "far", "--help=false", "--version=false", "--json=0", "--nagios=f", "check"}, testWords)
+	if err != nil || off.Help || off.Version || off.JSON || off.Nagios {
+		t.Errorf("%+v, %v", off, err)
+	}
+	on, err := Parse([]string{"--settings", os.DevNull, "--host", "far", "--json=1", "--nagios", "check"}, testWords)
+	if err != nil || !on.JSON || !on.Nagios {
+		t.Errorf("%+v, %v", on, err)
+	}
+}
+
 func TestTheWordMayStandAnywhereAmongTheOptions(t *testing.T) {
 	for _, c := range []struct {
 		args, want []string
