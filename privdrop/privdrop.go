@@ -13,9 +13,9 @@ import (
 // To turns the process, all its threads, into the user called name: its
 // supplementary groups, its group, its ids, and HOME, USER, LOGNAME and SHELL
 // in the environment, of which little else is left: what root had there may be
-// secrets, and the user's programs inherit it. It then looks whether that is so and tries to become root
-// again; it is an error if it can. It must be called as root. After an error
-// the process is in between and should exit.
+// secrets, and the user's programs inherit it. It looks whether that is so, and
+// tries to become root again; it is an error if it can. It must be called as
+// root. After an error the process is in between and should exit.
 func To(name string) error {
 	u, err := Lookup(name)
 	if err != nil {

@@ -103,7 +103,7 @@ func (c *checkup) tryKey(ctx context.Context, path string) (k key, there bool) {
 		return key{path, broken, fmt.Sprintf("%s can be read by others (mode %04o): ssh does not use it", path, info.Mode().Perm()),
 			[]string{fail.Quote("chmod", "600", path)}}, true
 	}
-	public, words, err := openssh.Ask(ctx, c.env(), c.beside("ssh-keygen"), "-y", "-P", "", "-f", path)
+	public, words, err := openssh.Ask(ctx, openssh.Env(), c.beside("ssh-keygen"), "-y", "-P", "", "-f", path)
 	switch {
 	case err == nil && strings.HasPrefix(public, "sk-"):
 		return key{path, doubtful, path + " is on a security key: it wants to be touched, and nobody is there at boot", c.newKey()}, true
@@ -137,7 +137,7 @@ func (c *checkup) agentKeys(ctx context.Context) int {
 	case os.Getenv("SSH_AUTH_SOCK") == "" || len(c.config["identityagent"]) > 0 && a == "":
 		return 0
 	}
-	out, _, err := openssh.Ask(ctx, c.env(), c.beside("ssh-add"), "-l")
+	out, _, err := openssh.Ask(ctx, openssh.Env(), c.beside("ssh-add"), "-l")
 	if err != nil {
 		return 0
 	}
@@ -196,7 +196,7 @@ func (c *checkup) knownIn(ctx context.Context) string {
 			if _, err := os.Stat(file); err != nil {
 				continue
 			}
-			if out, _, err := openssh.Ask(ctx, c.env(), c.beside("ssh-keygen"), "-F", c.hostKeyName(), "-f", file); err == nil && out != "" {
+			if out, _, err := openssh.Ask(ctx, openssh.Env(), c.beside("ssh-keygen"), "-F", c.hostKeyName(), "-f", file); err == nil && out != "" {
 				return file
 			}
 		}

@@ -71,7 +71,7 @@ func (c *checkup) tryLogin(ctx context.Context) {
 	defer fail(nil)
 	t := tunnel.New(tunnel.Config{
 		Command: func() tunnel.Command {
-			return tunnel.Command{Argv: slices.Concat(argv[:1], first, argv[1:]), Env: c.env()}
+			return tunnel.Command{Argv: slices.Concat(argv[:1], first, argv[1:]), Env: openssh.Env()}
 		},
 		Name:     c.Host,
 		NearEnds: forward.NearEnds(s.Forwards),

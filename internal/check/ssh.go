@@ -25,7 +25,7 @@ func (c *checkup) checkSSH(ctx context.Context) {
 		c.add("ssh", broken, fmt.Sprintf("cannot run ssh: %v", err), install)
 		return
 	}
-	c.version, err = openssh.AskVersion(ctx, c.env(), path)
+	c.version, err = openssh.AskVersion(ctx, openssh.Env(), path)
 	c.program = path
 	switch {
 	case err != nil && c.version == openssh.Version{}:
@@ -43,7 +43,7 @@ func (c *checkup) checkConfig(ctx context.Context) {
 	if c.program == "" {
 		return
 	}
-	c.client = &openssh.Client{Command: command(c.Settings), Version: c.version, Env: c.env()}
+	c.client = &openssh.Client{Command: command(c.Settings), Version: c.version, Env: openssh.Env()}
 	theirs, err := c.client.Ask(ctx)
 	if err == nil {
 		c.config, err = c.client.InForce(ctx)
@@ -136,6 +136,3 @@ func (c *checkup) beside(name string) string {
 func command(s settings.Settings) openssh.Command {
 	return openssh.Command{Program: s.SSH, ConfigFile: s.SSHConfig, Options: s.SSHOptions, Host: s.Host, Forwards: forward.Lines(s.Forwards)}
 }
-
-// env is the environment that ssh will have.
-func (c *checkup) env() []string { return openssh.Env(c.who != nil, "SSH_AUTH_SOCK") }

@@ -23,12 +23,12 @@ const proveTimeout = 2 * time.Second
 var errStopped = errors.New("stopped by a signal before it was ready")
 
 // prove returns the ssh that makes the tunnel, asked what it makes of ssh_config.
-// What root had in its environment is not shown to the user. It refuses what does not mend itself: an ssh that is not there, or one that
+// It refuses what does not mend itself: an ssh that is not there, or one that
 // will not run with these settings. A signal ends it, and the ssh that it asks.
-func prove(s settings.Settings, dropped bool) (*openssh.Client, error) {
+func prove(s settings.Settings) (*openssh.Client, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
-	ssh := &openssh.Client{Command: command(s), Env: openssh.Env(dropped, "SSH_AUTH_SOCK")}
+	ssh := &openssh.Client{Command: command(s), Env: openssh.Env()}
 	var err error
 	ssh.Version, err = openssh.AskVersion(ctx, ssh.Env, s.SSH)
 	if ctx.Err() != nil {

@@ -94,7 +94,7 @@ func (l *life) become(who *user.User) (err error) {
 	} else { // systemd's, for ports below 1024
 		dropErr = privdrop.Capabilities()
 	}
-	if l.ssh, err = prove(l.s, who != nil); err != nil {
+	if l.ssh, err = prove(l.s); err != nil {
 		return err
 	}
 	l.log = newLogger(l.s, os.Stderr)

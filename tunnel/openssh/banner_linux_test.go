@@ -22,7 +22,7 @@ func TestABannerOfEveryFormDecidesNothing(t *testing.T) {
 	}
 	testbed.Write(t, banner, lines.String())
 	h := testbed.NewHost(t, "Banner "+banner)
-	c := &Client{Env: Env(false), Command: Command{Program: "ssh", ConfigFile: h.Path("ssh_config"), Host: "far"}}
+	c := &Client{Env: Env(), Command: Command{Program: "ssh", ConfigFile: h.Path("ssh_config"), Host: "far"}}
 	for name, test := range map[string]struct {
 		config []string
 		want   Meaning

@@ -71,7 +71,7 @@ func real(t *testing.T, config string, options ...string) *Client {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &Client{Version: version, Env: Env(false), Command: Command{Host: "far", Program: ssh, ConfigFile: file, Options: options, Forwards: []string{"1025:localhost:25"}}}
+	return &Client{Version: version, Env: Env(), Command: Command{Host: "far", Program: ssh, ConfigFile: file, Options: options, Forwards: []string{"1025:localhost:25"}}}
 }
 
 // Each is asked of the real ssh: what it would do with our options, which come
