@@ -19,7 +19,7 @@ func (c *checkup) checkFiles(who *user.User) {
 	c.addFile(err, broken, c.PidFileNamed)
 	if c.LogFile != "" {
 		_, err = daemon.LogPlace(c.LogFile, who)
-		c.addFile(err, broken, true)
+		c.addFile(err, broken, c.LogFile != settings.DefaultLog())
 	} else if log := settings.DefaultLog(); log != "" { // a daemon's; in the foreground there is none
 		_, err = daemon.LogPlace(log, who)
 		c.addFile(err, doubtful, false)
