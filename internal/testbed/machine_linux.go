@@ -56,7 +56,7 @@ func OnMachine(t *testing.T, do func(t *testing.T, m *Machine)) {
 	}
 	// The shell is the init of the new process namespace, and reaps.
 	cmd := exec.Command("unshare", append(isolate, "sh", "-c", `"$@"; exit $?`, "sh",
-		self, "-test.v", "-test.timeout", "3m", "-test.run", "^"+t.Name()+"$")...)
+		self, "-test.v", "-test.timeout", "9m", "-test.run", "^"+t.Name()+"$")...)
 	cmd.Env = append(os.Environ(), machineVariable+"="+PublicDir(t), packagesVariable+"="+Packages(t))
 	out, err := cmd.CombinedOutput()
 	switch {
