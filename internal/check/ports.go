@@ -79,12 +79,21 @@ func (c *checkup) checkPort(name string, port int, addresses []string, need int,
 	case ours != "":
 		c.add(name, well, ours)
 	case name == "port" && c.pid != 0:
-		c.add(name, doubtful, fmt.Sprintf("%d is free, though minimail runs, pid %d: with other settings?", port, c.pid), "minimail restart")
+		c.add(name, doubtful, fmt.Sprintf("%d is free, though minimail runs, pid %d: with other settings?", port, c.pid), c.restart())
 	case name == "port" && port < 1024 && !c.asRoot:
 		c.add(name, well, fmt.Sprintf("%d is free (start asks sudo for it)", port))
 	default:
 		c.add(name, well, fmt.Sprintf("%d is free", port))
 	}
+}
+
+// restart has the one that runs do what is checked here.
+func (c *checkup) restart() string {
+	next := c.Settings
+	next.Word = "restart"
+	command := fail.Quote(append([]string{"minimail"}, next.Argv()...)...)
+	command += " # without options it keeps those that it was started with; stop and start do not"
+	return command
 }
 
 // holdersOf are those who keep us, or ssh, from listening at an address, and

@@ -167,7 +167,7 @@ func (p *PidFile) files() []*os.File { return []*os.File{p.lock, p.pid} }
 // passedOn is the pid file at path, by the files of the minimail that holds it.
 func passedOn(path string, files []*os.File) (*PidFile, error) {
 	if len(files) != 2 || !sameFile(files[0], lockFile(path)) || !sameFile(files[1], path) {
-		return nil, errors.New("it has another pid file")
+		return nil, fail.Hint(errors.New("it has another pid file, or lock, than those that are there now"), "minimail stop; minimail start")
 	}
 	return &PidFile{path: path, lock: files[0], pid: files[1]}, nil
 }

@@ -142,6 +142,18 @@ func TestAKeyThatMayOnlyForwardIsEnough(t *testing.T) {
 	c.says(t, "FAIL", "far end", "administratively prohibited", "permitopen=")
 }
 
+// TestOneThatRunsWithOtherOptionsIsToGetThese: restart alone would keep the others.
+func TestOneThatRunsWithOtherOptionsIsToGetThese(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Minimail(t, testbed.MailServer(t, nil))
+	port := testbed.FreePort(t)
+	more := fmt.Sprintf("%d:%d:127.0.0.1:25", port, testbed.FreePort(t))
+	c := checkOf(t, m, "--forward", more)
+	c.says(t, "WARN", "port", fmt.Sprintf("%d is free, though minimail runs, pid %d: with other settings", port, m.Cmd.Process.Pid),
+		"minimail .*--host far .*--forward "+q(more)+" restart # ")
+}
+
 func TestARunningMinimailIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
