@@ -111,7 +111,7 @@ var meanings = map[Meaning]struct {
 	SentAway: {Unclear, "the host ended the login, and says why", tryIt},
 	Closed:   {Unclear, "the host ended the login without a reason: an account that has expired or is locked (sshd's log tells), or a connection that was cut", tryIt},
 	ClosedAnyTime: {Hidden, "the host on the way ended the connection without a reason: a ban (fail2ban, PerSourcePenalties), a full sshd (MaxStartups), an account that has expired or is locked (sshd's log tells), or a connection that was cut", func(c Case) []string {
-		return append(tryIt(c), "sudo journalctl -u ssh # on that host")
+		return []string{c.ByHand("-v") + " # to see more", "sudo journalctl -u ssh # on that host"}
 	}},
 	TimedOut: {Unclear, "the host fell silent in the middle of the login", tryIt},
 	WayEnded: {Hidden, "the way to the host, a ProxyCommand or ProxyJump, has ended", tryIt},
