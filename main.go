@@ -93,12 +93,9 @@ func complain(args []string, s settings.Settings, err error) {
 	}
 }
 
-// nagiosUnknown is a plugin's fourth state (Nagios plugin guidelines).
-const nagiosUnknown = 3
-
 func status(args []string, err error) int {
 	if err != nil && err.Error() != "" && slices.ContainsFunc(args, forNagios.MatchString) {
-		return nagiosUnknown
+		return fail.NagiosUnknown
 	}
 	return fail.Status(err)
 }

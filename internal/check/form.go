@@ -12,10 +12,6 @@ import (
 	"minimail/internal/settings"
 )
 
-// exitUnknownState is a plugin's fourth state, UNKNOWN (Nagios plugin
-// guidelines); the others are verdicts.
-const exitUnknownState = 3
-
 // A form is how check answers.
 type form struct {
 	w            io.Writer
@@ -64,7 +60,7 @@ func (r form) end(c *checkup) error {
 	switch {
 	case r.nagios:
 		if r.unknown {
-			code = exitUnknownState
+			code = fail.NagiosUnknown
 		}
 		fmt.Fprintln(r.w, nagiosLine(c, code))
 	case r.json:

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"minimail/internal/daemon"
 	"minimail/internal/fail"
@@ -88,20 +87,12 @@ func tooOpen(home string, uid int) (faults []fault, fixes []string) {
 			faults = append(faults, fault{fmt.Sprintf("others can write to %s (mode %04o)", f.path, info.Mode().Perm()), f.config})
 			fixes = append(fixes, fail.Quote("chmod", f.chmod, f.path))
 		}
-		if owner := ownerOfInfo(info); owner != uid && owner != 0 {
+		if owner := daemon.OwnerOf(info); owner != uid && owner != 0 {
 			faults = append(faults, fault{fmt.Sprintf("%s belongs to uid %d", f.path, owner), f.config})
 			fixes = append(fixes, fail.Quote("sudo", "chown", fmt.Sprint(uid), f.path))
 		}
 	}
 	return faults, fixes
-}
-
-// ownerOfInfo is a file's uid.
-func ownerOfInfo(info os.FileInfo) int {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return int(st.Uid)
-	}
-	return os.Getuid()
 }
 
 func isFile(name string) bool {

@@ -99,7 +99,7 @@ func (c *checkup) tryKey(ctx context.Context, path string) (k key, there bool) {
 		return key{path, broken, fmt.Sprintf("%s cannot be read by %s", path, daemon.UserName()),
 			[]string{fail.Quote("sudo", "chown", daemon.UserName(), path), fail.Quote("sudo", "chmod", "600", path)}}, true
 	// What belongs to somebody else is not looked at as closely (authfile.c).
-	case ownerOfInfo(info) == os.Getuid() && info.Mode().Perm()&0o077 != 0:
+	case daemon.OwnerOf(info) == os.Getuid() && info.Mode().Perm()&0o077 != 0:
 		return key{path, broken, fmt.Sprintf("%s can be read by others (mode %04o): ssh does not use it", path, info.Mode().Perm()),
 			[]string{fail.Quote("chmod", "600", path)}}, true
 	}

@@ -56,7 +56,7 @@ func readPid(path string) (pid, owner int, err error) {
 		return 0, 0, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxPidFile+1))
-	return parsePid(string(text)), ownerOf(fi), err
+	return parsePid(string(text)), OwnerOf(fi), err
 }
 
 // parsePid is the pid in a file's first line, or 0 if that is empty or garbled. It

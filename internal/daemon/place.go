@@ -174,7 +174,7 @@ func (p Place) takes(fi fs.FileInfo) error {
 // owners, the first of whom should have it, and has no other name.
 func isOwn(path string, fi fs.FileInfo, owners ...int) error {
 	another := fail.Quote("ls", "-l", path)
-	owner := ownerOf(fi)
+	owner := OwnerOf(fi)
 	switch {
 	case fi.IsDir():
 		return syscall.EISDIR

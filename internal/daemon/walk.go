@@ -60,7 +60,7 @@ func (w *walk) follow(link string, fi fs.FileInfo) error {
 		return syscall.ELOOP
 	}
 	if w.sticky { // elsewhere the directory's owner has made it, or could have
-		if err := w.belongs(link, ownerOf(fi)); err != nil {
+		if err := w.belongs(link, OwnerOf(fi)); err != nil {
 			return err
 		}
 	}
@@ -84,7 +84,7 @@ func (w *walk) enter(dir string) error {
 	if !fi.IsDir() {
 		return syscall.ENOTDIR
 	}
-	if err := w.belongs(dir, ownerOf(fi)); err != nil {
+	if err := w.belongs(dir, OwnerOf(fi)); err != nil {
 		return err
 	}
 	others := fi.Mode().Perm() & 0o022
@@ -121,7 +121,7 @@ func systemPlace(dir string, fi fs.FileInfo) bool {
 // private group, which has his name and no other members (Debian's sshd takes
 // that for safe as well; Ubuntu's umask is 002).
 func (w *walk) isPrivate(dir string, fi fs.FileInfo) bool {
-	if ownerOf(fi) != w.uid || hasACL(dir) {
+	if OwnerOf(fi) != w.uid || hasACL(dir) {
 		return false
 	}
 	g, err := user.LookupGroupId(strconv.Itoa(int(fi.Sys().(*syscall.Stat_t).Gid)))
@@ -135,7 +135,8 @@ func rootsOwner() int {
 	if err != nil {
 		return 0
 	}
-	return ownerOf(fi)
+	return OwnerOf(fi)
 }
 
-func ownerOf(fi fs.FileInfo) int { return int(fi.Sys().(*syscall.Stat_t).Uid) }
+// OwnerOf is a file's uid.
+func OwnerOf(fi fs.FileInfo) int { return int(fi.Sys().(*syscall.Stat_t).Uid) }

@@ -19,6 +19,7 @@ const (
 	Usage          = 2
 	DeadPidFile    = 1 // status: it died
 	NotRunning     = 3 // status, stop
+	NagiosUnknown  = 3 // check --nagios: a plugin's fourth state (Nagios plugin guidelines); the others are verdicts
 	NeedsRoot      = 4
 	Unknown        = 4 // status: nobody can tell
 	AlreadyRunning = 150

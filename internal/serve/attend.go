@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"syscall"
@@ -27,9 +26,6 @@ import (
 // over. The order of the end: the doors are closed, clients at work may finish,
 // then ssh is stopped, and waited for, also that of the minimail before us.
 func (l *life) attend() error {
-	// There is little garbage, and a daemon's memory counts more than the
-	// microseconds that collecting it takes: 1,000 clients take a fifth less.
-	debug.SetGCPercent(25)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	var asking sync.WaitGroup
@@ -52,10 +48,7 @@ func (l *life) attend() error {
 	f := l.newForwarder(h)
 	served, failed, free := l.open(ctx, t, f, h)
 	heirs := l.answer(t, f, free)
-	for _, w := range append(l.s.Exposed(), daemon.Shared(l.s, os.Getuid())...) {
-		l.log.Warn().Msg(w)
-	}
-	l.tell.Ready(l.running())
+	l.ready()
 	var err error
 	over, freed := (<-chan struct{})(closed), (<-chan struct{})(nil)
 	for {
@@ -63,18 +56,10 @@ func (l *life) attend() error {
 		case sig := <-signals:
 			switch {
 			case sig == syscall.SIGHUP && !hungUp(l.s):
-				l.tell.Reloading()
 				l.reload(t)
-				l.tell.Ready(sentence(t.Status()))
 			case ctx.Err() != nil:
-				l.log.Warn().Stringer("signal", sig).Msg("second signal: leaving at once")
-				l.before.Hurry()
 				end()
-				select { // for ssh to be told, where the kernel does not end it with us
-				case <-closed:
-				case <-time.After(100 * time.Millisecond):
-				}
-				return fmt.Errorf("left at once on a second signal (%s)", sig)
+				return l.leave(sig, closed)
 			default:
 				l.log.Info().Stringer("signal", sig).Msg("stopping; clients at work may finish")
 				l.tell.Stopping("stopping; clients at work may finish")
@@ -99,6 +84,26 @@ func (l *life) attend() error {
 			return err
 		}
 	}
+}
+
+// ready says that clients are served.
+func (l *life) ready() {
+	for _, w := range append(l.s.Exposed(), daemon.Shared(l.s, os.Getuid())...) {
+		l.log.Warn().Msg(w)
+	}
+	l.tell.Ready(l.running())
+}
+
+// leave is for a second signal. It waits a moment for ssh to be told, which the
+// kernel does not end with us everywhere.
+func (l *life) leave(sig os.Signal, closed <-chan struct{}) error {
+	l.log.Warn().Stringer("signal", sig).Msg("second signal: leaving at once")
+	l.before.Hurry()
+	select {
+	case <-closed:
+	case <-time.After(100 * time.Millisecond):
+	}
+	return fmt.Errorf("left at once on a second signal (%s)", sig)
 }
 
 func (l *life) newForwarder(h *handing) *forward.Forwarder {
@@ -199,6 +204,7 @@ func (l *life) changed(ctx context.Context, now tunnel.Status, asking *sync.Wait
 
 // reload is for HUP: what may have changed while nobody told us.
 func (l *life) reload(t *tunnel.Tunnel) {
+	l.tell.Reloading()
 	if !l.s.Foreground {
 		if err := openLog(l.s.LogFile, nil); err != nil {
 			l.log.Error().Err(err).Msg("still writing to the old log")
@@ -206,6 +212,7 @@ func (l *life) reload(t *tunnel.Tunnel) {
 	}
 	t.Forget()
 	l.log.Info().Msg("HUP: log reopened, back-off forgotten")
+	l.tell.Ready(sentence(t.Status()))
 }
 
 // hungUp tells whether a HUP means that our terminal has gone.
