@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -208,4 +209,37 @@ func FuzzWhateverSSHSaysLinesAreFitForALogAndAClient(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestWhatLiesInAPipeAtTheDeadlineIsRead: its reader may not have had a
+// processor since ssh has gone, while somebody else holds the pipe open.
+func TestWhatLiesInAPipeAtTheDeadlineIsRead(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if _, err := io.WriteString(w, "the last\nwords\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(&mouth{f: r})
+	if string(got) != "the last\nwords\n" || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read %q, %v", got, err)
+	}
+	// Whoever goes on saying things is left alone in the end.
+	go func() { // ends when r is closed
+		for {
+			if _, err := w.Write(make([]byte, 4096)); err != nil {
+				return
+			}
+		}
+	}()
+	n, err := io.Copy(io.Discard, &mouth{f: r})
+	if n > 2*maxLeft || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -35,22 +37,7 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	}
 	defer p.close()
 
-	cmd := exec.CommandContext(ctx, l.command.Argv[0], l.command.Argv[1:]...)
-	cmd.Env = l.command.Env
-	cmd.Stdout, cmd.Stderr = p.in[0], p.in[1]
-	cmd.SysProcAttr = childAttributes()
-	// ssh leads a process group, so that what it has started (a ProxyCommand)
-	// goes with it.
-	cmd.Cancel = func() error {
-		t.cfg.Log.Info().Int("pid", cmd.Process.Pid).Msg("killing ssh")
-		sig := syscall.SIGTERM
-		if isLost(context.Cause(ctx)) {
-			sig = syscall.SIGKILL // it would take leave over a dead connection
-		}
-		return syscall.Kill(-cmd.Process.Pid, sig)
-	}
-	cmd.WaitDelay = t.stopTimeout
-
+	cmd := t.process(ctx, l, p)
 	// The parent whose death kills ssh is this thread, not the process: keep
 	// it until ssh has ended (prctl(2), PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
@@ -68,7 +55,7 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	heard := make(chan struct{})
 	go func() { // ends when ssh's ends of the pipes are closed, or at the deadline below
 		defer close(heard)
-		t.listen(l, p.out[0], p.out[1], log, stop)
+		t.listen(l, &mouth{f: p.out[0]}, &mouth{f: p.out[1]}, log, stop)
 	}()
 	gone, followed := make(chan struct{}), make(chan struct{})
 	go func() { // ends when gone is closed
@@ -86,6 +73,26 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	p.hurry()
 	<-heard
 	return t.whyEnded(ctx, l, err)
+}
+
+// process is the command, to be started; ctx's end is its.
+func (t *Tunnel) process(ctx context.Context, l *launch, p pipes) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, l.command.Argv[0], l.command.Argv[1:]...)
+	cmd.Env = l.command.Env
+	cmd.Stdout, cmd.Stderr = p.in[0], p.in[1]
+	cmd.SysProcAttr = childAttributes()
+	// ssh leads a process group, so that what it has started (a ProxyCommand)
+	// goes with it.
+	cmd.Cancel = func() error {
+		t.cfg.Log.Info().Int("pid", cmd.Process.Pid).Msg("killing ssh")
+		sig := syscall.SIGTERM
+		if isLost(context.Cause(ctx)) {
+			sig = syscall.SIGKILL // it would take leave over a dead connection
+		}
+		return syscall.Kill(-cmd.Process.Pid, sig)
+	}
+	cmd.WaitDelay = t.stopTimeout
+	return cmd
 }
 
 // reap waits for those of a process group that has been killed who are children
@@ -165,6 +172,34 @@ func (p pipes) hurry() {
 	for _, r := range p.out {
 		_ = r.SetReadDeadline(time.Now().Add(lastWords))
 	}
+}
+
+// A mouth is read to its end. If somebody else holds that open when ssh has gone,
+// the deadline ends it; but not before what lies there has been taken: the
+// reader may not have had a processor since. More than maxLeft is somebody
+// else's who goes on.
+type mouth struct {
+	f    *os.File
+	left int // bytes taken after the deadline
+}
+
+// maxLeft is what a pipe holds at most, in bytes (pipe(7)).
+const maxLeft = 64 << 10
+
+func (m *mouth) Read(b []byte) (n int, err error) {
+	if n, err = m.f.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) || m.left >= maxLeft {
+		return n, err
+	}
+	raw, rawErr := m.f.SyscallConn()
+	if rawErr != nil {
+		return 0, err
+	}
+	_ = raw.Control(func(fd uintptr) { n, rawErr = unix.Read(int(fd), b) }) // the pipe does not block
+	if rawErr != nil || n <= 0 {
+		return 0, err
+	}
+	m.left += n
+	return n, nil
 }
 
 // shellWords is argv as one would type it.
