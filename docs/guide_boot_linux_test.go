@@ -26,7 +26,7 @@ func TestAtBootIsAsThePageSaysWithSystemdToo(t *testing.T) {
 		}
 		g.Run(t, 0, "sh", "-c", "rm -rf /etc/systemd/system/*.wants /lib/systemd/system/multi-user.target.wants")
 		systemctl := g.Boot(t)
-		g.onContainer(t, "SUDO_USER=me minimail start")
+		g.onContainer(t, "SUDO_USER=me minimail start --idle 10") // without options it would be systemd's
 		if got := g.onContainer(t, "systemctl daemon-reload; service minimail start"); !strings.Contains(got, "A dependency job for minimail.service failed") {
 			t.Errorf("started beside one that has port 25, the service says %q", got)
 		}
