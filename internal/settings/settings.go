@@ -61,7 +61,7 @@ func Parse(args []string, words []Word) (Settings, error) {
 	c.dir, _ = os.Getwd() // "" matters to relative names only, which then are refused
 	app(words, "")        // cli's switches
 	said, err := c.take(args)
-	s := Settings{call: c, JSON: c.given["json"], Nagios: c.given["nagios"], Help: c.given["help"], Version: c.given["version"]}
+	s := Settings{call: c, JSON: c.on("json"), Nagios: c.on("nagios"), Help: c.on("help"), Version: c.on("version")}
 	if err != nil || s.Help || s.Version {
 		return s, usage(err)
 	}
