@@ -159,8 +159,12 @@ func (c *checkup) evict(l peer.Listener, f forward.Spec, name string) []string {
 }
 
 // checkSocket: ssh replaces a Unix socket that is there, in a directory where
-// it may.
+// it may, but nothing else.
 func (c *checkup) checkSocket(path string) {
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket == 0 {
+		c.add("tunnel", broken, path+" is there, and is no socket", fail.Quote("ls", "-ld", path)+" # another name for TUNNEL, or remove it")
+		return
+	}
 	dir := filepath.Dir(path)
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		c.add("tunnel", broken, fmt.Sprintf("%s cannot make a socket in %s: %v", daemon.UserName(), dir, err),

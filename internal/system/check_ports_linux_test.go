@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -117,6 +118,33 @@ func TestCheckNamesADirectoryThatCannotHoldTheTunnelsSocket(t *testing.T) {
 	c.says(t, "FAIL", "tunnel", testbed.RunAs+" cannot make a socket in "+q(dir), "sudo install -d -m 700 -o "+testbed.RunAs+" "+q(dir))
 	testbed.Run(t, "install", "-d", "-m", "700", "-o", testbed.RunAs, dir)
 	runCheck(t, nil, args...).isWell(t)
+}
+
+// TestAFileInTheTunnelsPlaceIsNotRemoved: ssh's StreamLocalBindUnlink takes any.
+func TestAFileInTheTunnelsPlaceIsNotRemoved(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	dir := testbed.PublicDir(t)
+	testbed.GiveTo(t, dir, testbed.RunAs)
+	near := filepath.Join(dir, "letter")
+	testbed.Write(t, near, "for you")
+	testbed.GiveTo(t, near, testbed.RunAs)
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "1s")
+	for i, a := range m.Cmd.Args {
+		m.Cmd.Args[i] = strings.Replace(a, fmt.Sprintf(":%d:", m.Near), ":"+near+":", 1)
+	}
+	c := checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "tunnel", q(near)+" is there, and is no socket", "ls -ld "+q(near))
+	m.Start(t)
+	m.Refuses(t, "cannot bind to path "+q(near)+": Address already in use")
+	if got := testbed.Read(t, near); got != "for you" {
+		t.Errorf("there is %q now", got)
+	}
+	if err := os.Remove(near); err != nil {
+		t.Fatal(err)
+	}
+	testbed.Eventually(t, "it works without", func() bool { return strings.HasPrefix(m.Greeting(t), "220 ") })
 }
 
 // TestAFarServerThatHangsUpIsDialedOnce: one that counts has no more to count,

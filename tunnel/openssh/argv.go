@@ -2,7 +2,12 @@
 // version, its settings, and what it says.
 package openssh
 
-import "slices"
+import (
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+)
 
 // A Command is the ssh that makes a tunnel.
 type Command struct {
@@ -27,8 +32,9 @@ func (c Command) arguments(version Version, defaults []string) []string {
 		// Nobody is there to answer a question.
 		"BatchMode=yes", "RequestTTY=no",
 		"PermitLocalCommand=no",
-		// A Unix socket that a killed ssh has left behind is in the way.
-		"StreamLocalBindUnlink=yes",
+		// A Unix socket that a killed ssh has left behind is in the way; but ssh
+		// would remove anything.
+		"StreamLocalBindUnlink=" + map[bool]string{true: "yes", false: "no"}[c.nearEndsAreSockets()],
 		// One that cannot be had must not end the tunnel if it is not ours;
 		// tunnel sees to ours.
 		"ExitOnForwardFailure=no",
@@ -39,6 +45,19 @@ func (c Command) arguments(version Version, defaults []string) []string {
 	argv = append(argv, each("-o", slices.Concat(options, c.Options, defaults))...)
 	argv = append(argv, each("-L", c.Forwards)...)
 	return append(argv, "--", c.Host)
+}
+
+// nearEndsAreSockets reports whether no near end is the name of a file that is
+// there and is something else. If there is one, ssh is to say that it is in the way.
+func (c Command) nearEndsAreSockets() bool {
+	for _, f := range c.Forwards {
+		near, _, _ := strings.Cut(f, ":")
+		info, err := os.Lstat(near)
+		if strings.HasPrefix(near, "/") && err == nil && info.Mode()&fs.ModeSocket == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // plainly are the arguments that somebody would give to ssh by hand.

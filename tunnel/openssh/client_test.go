@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -22,6 +23,31 @@ func options(argv []string) []string {
 		}
 	}
 	return all
+}
+
+func TestOnlyASocketIsRemovedForTheNearEnd(t *testing.T) {
+	dir := t.TempDir()
+	for name, make := range map[string]func(path string) error{
+		"nothing":   func(string) error { return nil },
+		"socket":    func(path string) error { return syscall.Mknod(path, syscall.S_IFSOCK|0o600, 0) },
+		"file":      func(path string) error { return os.WriteFile(path, []byte("a letter"), 0o600) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"link":      func(path string) error { return os.Symlink("file", path) },
+		"fifo":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+	} {
+		path := filepath.Join(dir, name)
+		if err := make(path); err != nil {
+			t.Fatal(err)
+		}
+		want := "StreamLocalBindUnlink=no"
+		if name == "nothing" || name == "socket" {
+			want = "StreamLocalBindUnlink=yes"
+		}
+		c := &Client{Command: Command{Host: "far", Program: "ssh", Forwards: []string{"1025:" + dir, path + ":localhost:25"}}}
+		if got := options(c.Argv()); !slices.Contains(got, want) {
+			t.Errorf("%s: no %s in %q", name, want, got)
+		}
+	}
 }
 
 func TestWhatSupervisionNeedsComesBeforeTheUsersOptionsBeforeOurWishes(t *testing.T) {
