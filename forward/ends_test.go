@@ -17,10 +17,15 @@ func bothAtWork(t *testing.T, f *Forwarder, network string, via func(*testing.T,
 	t.Helper()
 	servers, over := make(chan Stream), make(chan struct{})
 	end := answering(t, network, func(c Stream) {
-		_, _ = io.ReadFull(c, make([]byte, 1))
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			return // somebody else's, who has mistaken the port
+		}
 		_, _ = c.Write([]byte("s"))
-		servers <- c
-		<-over
+		select {
+		case servers <- c:
+			<-over
+		case <-over:
+		}
 	})
 	t.Cleanup(func() { close(over) })
 	r = serving(t, f, via(t, end))

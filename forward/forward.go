@@ -37,8 +37,15 @@ type Forwarder struct {
 	// done; zero: they are cut off.
 	DrainTimeout time.Duration
 	// MaxClients is how many clients are served at a time; zero or less: any
-	// number. The others wait, most of them in the kernel's queue.
+	// number. The others wait. In the long run no more than an eighth of it, and at
+	// least 32, are let in each second, after a burst of 64 times as many.
 	MaxClients int
+	// MaxWaiting is how many clients may wait for a place, and can be told if there
+	// is none; zero: any number. The others are left in the kernel's queue.
+	MaxWaiting int
+	// Owner tells the user at a client's other end, if that is known. If set, nobody
+	// can have all places: neither a user, nor another machine.
+	Owner func(client net.Conn) (uid int, ok bool)
 	// OnDialError is called with a client that cannot be served, and why. It
 	// may write to the client, and closes it. If nil, the client gets a reset,
 	// which no client takes for success.
@@ -54,14 +61,17 @@ type Forwarder struct {
 	// closes them here; without a pass they go on waiting, as long as clients at
 	// work may finish. It must not block.
 	Heir func(at net.Addr) (pass func(client net.Conn), ok bool)
-	// Log gets one line per client, and never a byte of what is forwarded. The
-	// zero Logger discards.
+	// Log gets one line per client, as long as there are few, and never a byte of
+	// what is forwarded. The zero Logger discards.
 	Log zerolog.Logger
 
-	once    sync.Once
-	slots   chan struct{}
-	refusal atomic.Pointer[refusal]
-	stats   struct{ waiting, working, served, refused, up, down atomic.Int64 }
+	once     sync.Once
+	clients  zerolog.Logger // Log, but limited
+	gate     *gate
+	inside   chan struct{} // has an element for each client that was accepted
+	refusing atomic.Int64
+	refusal  atomic.Pointer[refusal]
+	stats    struct{ waiting, working, served, refused, up, down atomic.Int64 }
 }
 
 // Stats counts clients: those that wait for a connection now, those at work
@@ -107,8 +117,12 @@ type service struct {
 
 func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) error {
 	f.once.Do(func() {
+		f.clients = f.Log.Sample(&lines{log: f.Log})
 		if f.MaxClients > 0 {
-			f.slots = make(chan struct{}, f.MaxClients)
+			f.gate = newGate(f.MaxClients, f.MaxWaiting, f.Owner)
+			if f.MaxWaiting > 0 {
+				f.inside = make(chan struct{}, f.MaxClients+f.MaxWaiting)
+			}
 		}
 	})
 	var clients sync.WaitGroup
@@ -134,7 +148,7 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 			}
 			return err
 		}
-		if !f.enter(s.open) {
+		if !f.comeIn(s.open) {
 			// One of those who came before we stopped: all of them are told.
 			if stopped.IsZero() {
 				stopped = time.Now()
@@ -154,6 +168,8 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 			// for as long as the client stays.
 			if v := f.receive(ctx, c, &s); v != nil {
 				clients.Go(v.serve)
+			} else {
+				f.goOut()
 			}
 		})
 	}
@@ -196,55 +212,62 @@ func (f *Forwarder) accept(ctx context.Context, l net.Listener) (Stream, error) 
 	}
 }
 
-// enter waits for a free place, or until ctx is done.
-func (f *Forwarder) enter(ctx context.Context) bool {
+// comeIn waits until one more client can be kept, or until ctx is done.
+func (f *Forwarder) comeIn(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	if f.slots == nil {
+	if f.inside == nil {
 		return true
 	}
 	select {
-	case f.slots <- struct{}{}:
+	case f.inside <- struct{}{}:
 		return true
 	case <-ctx.Done():
 		return false
 	}
 }
 
-func (f *Forwarder) leave() {
-	if f.slots != nil {
-		<-f.slots
+func (f *Forwarder) goOut() {
+	if f.inside != nil {
+		<-f.inside
 	}
 }
 
 // receive returns a client's visit once it can be at work, or nil when it has
-// been turned away; it then leaves its place.
+// been turned away.
 func (f *Forwarder) receive(ctx context.Context, client Stream, s *service) *visit {
 	began := time.Now()
-	f.Log.Debug().Stringer("client", client.RemoteAddr()).Stringer("at", client.LocalAddr()).Msg("client has come")
+	f.clients.Debug().Stringer("client", client.RemoteAddr()).Stringer("at", client.LocalAddr()).Msg("client has come")
 	f.stats.waiting.Add(1)
-	server, err := f.dial(client, s)
+	server, place, err := f.dial(client, s)
 	f.stats.waiting.Add(-1)
 	if err == nil {
 		f.stats.working.Add(1)
 		v := newVisit(ctx, f, client, server, s.smtp)
-		v.began, v.waited = began, since(began)
+		v.began, v.waited, v.place = began, since(began), place
 		return v
 	}
-	defer f.leave()
 	if errors.Is(err, ErrClientLeft) {
 		client.Close()
-		f.Log.Info().Stringer("client", client.RemoteAddr()).Stringer("waited", since(began)).Msg("client left before it was served")
+		f.clients.Info().Stringer("client", client.RemoteAddr()).Stringer("waited", since(began)).Msg("client left before it was served")
 		return nil
 	}
 	if errors.Is(err, ErrStopping) && f.passOn(client, s) {
 		return nil
 	}
 	f.turnedAway(client, began, err)
-	s.refuse(client, err)
+	defer f.refusing.Add(-1)
+	if f.refusing.Add(1) > maxRefusing {
+		reset(client)
+	} else {
+		s.refuse(client, err)
+	}
 	return nil
 }
+
+// maxRefusing is how many clients are given time to read why they are refused.
+const maxRefusing = 200
 
 // turnedAway counts a client that got nothing but why, if that.
 func (f *Forwarder) turnedAway(client Stream, began time.Time, why error) {
@@ -252,7 +275,7 @@ func (f *Forwarder) turnedAway(client Stream, began time.Time, why error) {
 	if !errors.Is(why, ErrStopping) {
 		f.refusal.Store(&refusal{why, time.Now()})
 	}
-	f.Log.Warn().Stringer("client", client.RemoteAddr()).Stringer("waited", since(began)).Err(why).Msg("client turned away")
+	f.clients.Warn().Stringer("client", client.RemoteAddr()).Stringer("waited", since(began)).Err(why).Msg("client turned away")
 }
 
 type refusal struct {
@@ -272,14 +295,22 @@ func (f *Forwarder) LastRefusal() (at time.Time, why error) {
 // since is rounded for the log.
 func since(t time.Time) time.Duration { return time.Since(t).Round(10 * time.Microsecond) }
 
-// dial makes the client's connection, for as long as the client waits, its
-// patience lasts and we are not stopped.
-func (f *Forwarder) dial(client Stream, s *service) (Stream, error) {
+// dial waits for a place and makes the client's connection, for as long as the
+// client waits, its patience lasts and we are not stopped. Without a connection
+// the place is given back.
+func (f *Forwarder) dial(client Stream, s *service) (server Stream, place string, err error) {
 	ctx, leave := context.WithCancelCause(s.open)
 	defer leave(nil)
-	defer time.AfterFunc(f.DialTimeout, func() { leave(context.DeadlineExceeded) }).Stop()
+	ctx, late := context.WithTimeout(ctx, f.DialTimeout)
+	defer late()
 	defer watch(client, f.Gone, func() { leave(ErrClientLeft) })()
-	return s.dial(ctx)
+	if place, err = f.gate.enter(ctx, client); err != nil {
+		return nil, "", err
+	}
+	if server, err = s.dial(ctx); err != nil {
+		f.gate.leave(place)
+	}
+	return server, place, err
 }
 
 // stopping gives the end of ctx the cause ErrStopping, and puts it off where
@@ -310,7 +341,7 @@ func (f *Forwarder) passOn(client net.Conn, s *service) bool {
 	if pass == nil {
 		return false
 	}
-	f.Log.Debug().Stringer("client", client.RemoteAddr()).Msg("client passed on")
+	f.clients.Debug().Stringer("client", client.RemoteAddr()).Msg("client passed on")
 	pass(client)
 	return true
 }

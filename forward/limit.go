@@ -42,3 +42,15 @@ func Affordable(maxClients int, limit uint64) int {
 	}
 	return int(min(uint64(maxClients), (limit-filesOfOurs)/filesPerClient))
 }
+
+// maxRoom is how many clients the kernel would have wait (somaxconn).
+const maxRoom = 4096
+
+// RoomFor is how many clients may wait for a place beside those that are served,
+// with so many open files.
+func RoomFor(clients int, limit uint64) int {
+	if limit <= FilesFor(clients) {
+		return 1 // filesOfOurs has it
+	}
+	return int(min(limit-FilesFor(clients), maxRoom))
+}

@@ -15,6 +15,7 @@ type visit struct {
 	talk   *session // what they say to each other; nil: they do not speak SMTP
 	began  time.Time
 	waited time.Duration
+	place  string      // of the gate
 	calm   func() bool // stops waiting for a stop
 
 	up, down direction     // what the client says, and what the server says
@@ -85,7 +86,8 @@ func (v *visit) concludedBy(outcome string) bool {
 // over is when all bytes are copied.
 func (v *visit) over() {
 	f := v.f
-	defer f.leave()
+	defer f.goOut()
+	defer f.gate.leave(v.place)
 	v.calm()
 	v.mu.Lock()
 	if v.cut != nil {
@@ -100,7 +102,7 @@ func (v *visit) over() {
 	f.stats.served.Add(1)
 	f.stats.up.Add(v.up.n)
 	f.stats.down.Add(v.down.n)
-	f.Log.Info().Stringer("client", v.client.RemoteAddr()).Stringer("waited", v.waited).Stringer("lasted", since(v.began)).
+	f.clients.Info().Stringer("client", v.client.RemoteAddr()).Stringer("waited", v.waited).Stringer("lasted", since(v.began)).
 		Int64("bytes_up", v.up.n).Int64("bytes_down", v.down.n).Str("end", v.outcome).Msg("client served")
 }
 

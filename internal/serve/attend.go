@@ -111,6 +111,8 @@ func (l *life) newForwarder(h *handing) *forward.Forwarder {
 		DialTimeout:  l.s.Wait,
 		DrainTimeout: l.s.Drain,
 		MaxClients:   l.s.MaxClients,
+		MaxWaiting:   l.maxWaiting,
+		Owner:        peer.Owner,
 		Gone:         peer.Gone,
 		Heir:         h.heir,
 		Log:          l.log,
@@ -220,16 +222,18 @@ func hungUp(s settings.Settings) bool {
 	return s.Foreground && s.OnTerminal && !term.IsTerminal(int(os.Stderr.Fd()))
 }
 
-// limitClients adapts --max-clients to the limit of open files.
-func limitClients(s *settings.Settings, log zerolog.Logger) {
+// limitClients adapts --max-clients to the limit of open files, and returns how
+// many may wait beside them.
+func limitClients(s *settings.Settings, log zerolog.Logger) (maxWaiting int) {
 	limit, err := forward.RaiseFileLimit()
 	if err != nil {
 		log.Warn().Err(err).Msg("--max-clients may be more than can be served")
-		return
+		return s.MaxClients
 	}
 	if n := forward.Affordable(s.MaxClients, limit); n < s.MaxClients {
 		log.Warn().Int("max_clients", s.MaxClients).Uint64("open_files", limit).Int("served_at_a_time", n).
 			Msg("fewer clients than --max-clients can be served at a time: raise the hard limit of open files (ulimit -Hn)")
 		s.MaxClients = n
 	}
+	return forward.RoomFor(s.MaxClients, limit)
 }

@@ -26,6 +26,8 @@ type life struct {
 	doors []door
 	ssh   *openssh.Client
 	asks  atomic.Bool // ssh is being asked what it makes of its settings
+
+	maxWaiting int // clients, for a place
 }
 
 // Run is the daemon's life, or the foreground's. If it cannot begin, the clients of
@@ -106,7 +108,7 @@ func (l *life) become(who *user.User) (err error) {
 	if l.controlErr != nil {
 		l.log.Warn().Err(l.controlErr).Msg("status will not be able to tell much")
 	}
-	limitClients(&l.s, l.log)
+	l.maxWaiting = limitClients(&l.s, l.log)
 	return nil
 }
 

@@ -1,0 +1,172 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// owned is a client of a user's.
+type owned struct {
+	net.Conn
+	uid int
+}
+
+func ownerOf(c net.Conn) (int, bool) { return c.(owned).uid, true }
+
+// enters lets n clients of a user's in, or nobody, for as long as they would
+// wait; it returns those that are in.
+func enters(t *testing.T, g *gate, uid, n int, patience time.Duration) (in []string) {
+	t.Helper()
+	for range n {
+		ctx, end := context.WithTimeout(t.Context(), patience)
+		who, err := g.enter(ctx, owned{uid: uid})
+		end()
+		if err == nil {
+			in = append(in, who)
+		}
+	}
+	return in
+}
+
+func TestNobodyHasAllPlacesAndWhoComesLaterGetsOneAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(64, 100, ownerOf)
+		mine := enters(t, g, 1, 70, time.Second)
+		if len(mine) != 60 {
+			t.Errorf("one user has %d of 64 places, want 60", len(mine))
+		}
+		began := time.Now()
+		if n := len(enters(t, g, 2, 4, time.Second)); n != 4 || time.Since(began) > 0 {
+			t.Errorf("another one got %d of the 4 places that are kept for others, after %s", n, time.Since(began))
+		}
+		for _, who := range mine {
+			g.leave(who)
+		}
+		if n := len(enters(t, g, 3, 60, time.Second)); n != 56 { // 4 are kept again
+			t.Errorf("a third one has %d of the 60 that are free again", n)
+		}
+	})
+}
+
+func TestWhoWaitsOutsideIsToldAfterHisPatienceAndGetsAPlaceThatIsFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(1, 0, nil)
+		first := enters(t, g, 0, 1, time.Second)
+		began := time.Now()
+		ctx, end := context.WithTimeout(t.Context(), 25*time.Second)
+		defer end()
+		_, err := g.enter(ctx, owned{})
+		if time.Since(began) != 25*time.Second || err == nil || !strings.Contains(err.Error(), "1 clients are served at a time") {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+		in := make(chan string)
+		go func() { who, _ := g.enter(t.Context(), owned{}); in <- who }()
+		synctest.Wait()
+		g.leave(first[0])
+		g.leave(<-in)
+		if g.taken != 0 || len(g.line) != 0 || len(g.by) != 0 {
+			t.Errorf("left: %+v", g)
+		}
+	})
+}
+
+func TestOneUserCannotHaveAllRoomToWaitIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(2, 1024, ownerOf)
+		ctx, end := context.WithCancel(t.Context())
+		defer end()
+		waits := func(uid, n int) (refused int) {
+			got := make(chan error, n)
+			for range n {
+				go func() { _, err := g.enter(ctx, owned{uid: uid}); got <- err }()
+			}
+			synctest.Wait()
+			for len(got) > 0 {
+				if errors.Is(<-got, errCrowded) {
+					refused++
+				}
+			}
+			return refused
+		}
+		if n := waits(1, 1000); n != 1000-2-960 {
+			t.Errorf("%d of 1000 were turned away, with 2 places and room for 960 of his and 64 of others", n)
+		}
+		if n := waits(2, 2); n != 0 {
+			t.Errorf("%d of another user's two were turned away", n)
+		}
+		end()
+		synctest.Wait()
+	})
+}
+
+func TestAStormIsLetInAtAPaceAndKeepsNobodyElseWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(256, 0, ownerOf)
+		storm := func() int {
+			who := enters(t, g, 1, 1, time.Minute)
+			for _, w := range who {
+				g.leave(w)
+			}
+			return len(who)
+		}
+		n := 0
+		for began := time.Now(); time.Since(began) < time.Second; n++ {
+			storm()
+			time.Sleep(time.Millisecond / 10)
+		}
+		if n > paceBurst*minPace || n < paceBurst*minPace/2 {
+			t.Errorf("a burst of %d", n)
+		}
+		n = 0
+		for began := time.Now(); time.Since(began) < time.Minute; {
+			n += storm()
+		}
+		if n < 60*minPace/2-1 || n > 61*minPace {
+			t.Errorf("%d in a minute", n)
+		}
+		began := time.Now()
+		if k := len(enters(t, g, 2, 5, time.Minute)); k != 5 || time.Since(began) > 0 {
+			t.Errorf("%d of 5 of another user's, after %s", k, time.Since(began))
+		}
+		ctx, end := context.WithTimeout(t.Context(), time.Minute)
+		defer end()
+		refused := 0
+		for range 2000 {
+			go func() {
+				if _, err := g.enter(ctx, owned{uid: 1}); errors.Is(err, errOften) {
+					refused++
+				}
+			}()
+			synctest.Wait()
+		}
+		if refused < 900 {
+			t.Errorf("%d of 2000 at once were turned away at once", refused)
+		}
+		end()
+		synctest.Wait()
+	})
+}
+
+func TestLinesAboutClientsAreLimitedAndCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log journal
+		l := log.log()
+		limited := l.Sample(&lines{log: l})
+		for range 10 * linesAtOnce {
+			limited.Info().Msg("client")
+		}
+		if n := strings.Count(log.String(), `"client"`); n != linesAtOnce {
+			t.Errorf("%d lines", n)
+		}
+		time.Sleep(time.Second)
+		limited.Info().Msg("client")
+		if !log.has(`"lines":9000`) {
+			t.Error("what was left out is not counted")
+		}
+	})
+}
