@@ -16,7 +16,6 @@ import (
 type stream interface {
 	net.Conn
 	syscall.Conn
-	CloseRead() error
 	CloseWrite() error
 }
 

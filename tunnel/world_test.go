@@ -210,7 +210,6 @@ type fakeConn struct {
 }
 
 func (c *fakeConn) SyscallConn() (syscall.RawConn, error) { return nil, errors.ErrUnsupported }
-func (c *fakeConn) CloseRead() error                      { return nil }
 func (c *fakeConn) CloseWrite() error                     { return nil }
 
 func (c *fakeConn) Close() error {
