@@ -26,6 +26,11 @@ import (
 // over. The order of the end: the doors are closed, clients at work may finish,
 // then ssh is stopped, and waited for, also that of the minimail before us.
 func (l *life) attend() error {
+	if l.before != nil { // a signal ends us until it has let go, which may last
+		if err := l.before.Replace(addresses(l.doors)); err != nil {
+			return err
+		}
+	}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	var asking sync.WaitGroup
@@ -39,11 +44,6 @@ func (l *life) attend() error {
 	go func() { defer close(closed); t.Run(life) }()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	if l.before != nil {
-		if err := l.before.Replace(addresses(l.doors)); err != nil {
-			return err
-		}
-	}
 	h := &handing{doors: l.doors}
 	f := l.newForwarder(h)
 	served, failed, free := l.open(ctx, t, f, h)
