@@ -65,7 +65,7 @@ func (c *call) take(args []string) (words []string, err error) {
 		name, value, hasValue := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 		i := slices.IndexFunc(all, func(o option) bool { return slices.Contains(o.Names(), name) })
 		if i < 0 {
-			return nil, unknownOption(name)
+			return nil, unknownOption(arg, name)
 		}
 		o := all[i]
 		c.options = append(c.options, arg)
@@ -189,7 +189,13 @@ func instead(w string, words []Word) string {
 	return didYouMean(nearest(w, known), "minimail --help lists the commands")
 }
 
-func unknownOption(name string) error {
+// unknownOption is about arg, which begins with one - or two, as it was typed.
+func unknownOption(arg, name string) error {
+	typed, _, _ := strings.Cut(arg, "=")
+	err := fmt.Errorf("unknown option %q", typed)
+	if apart := oneByOne(name); apart != "" && typed == "-"+name {
+		return fail.Hint(err, "%s # each on its own", apart)
+	}
 	var known []string
 	for _, o := range allOptions() {
 		known = append(known, dashed(o.name()))
@@ -198,7 +204,19 @@ func unknownOption(name string) error {
 	if name == "config" {
 		near = "--settings"
 	}
-	return fail.Hint(fmt.Errorf("unknown option %q", dashed(name)), "%s", didYouMean(near, "minimail --help lists the options"))
+	return fail.Hint(err, "%s", didYouMean(near, "minimail --help lists the options"))
+}
+
+// oneByOne is -x -y if name is xy and both are options, or "".
+func oneByOne(name string) string {
+	var all []string
+	for _, letter := range strings.Split(name, "") {
+		if !slices.ContainsFunc(allOptions(), func(o option) bool { return slices.Contains(o.Names(), letter) }) {
+			return ""
+		}
+		all = append(all, "-"+letter)
+	}
+	return strings.Join(all, " ")
 }
 
 // nearest is the known word that w looks like, or "" if none is near: at most

@@ -188,6 +188,7 @@ func TestOnlyWhatIsNearIsSuggested(t *testing.T) {
 		"me@host": "minimail --host me@host # if that is the host to log in to",
 		"--hots":  `did you mean "--host"?`, "--config": `did you mean "--settings"?`,
 		"--quiet": "minimail --help lists the options", "--bogus": "minimail --help lists the options", "-q": "minimail --help lists the options",
+		"-Xv": "-X -v # each on its own", "-Xq": "minimail --help lists the options", "--Xv": "minimail --help lists the options",
 	} {
 		_, err := Parse([]string{arg}, testWords)
 		if got := fail.HintOf(err); got != want || fail.Status(err) != fail.Usage {
