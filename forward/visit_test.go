@@ -16,6 +16,9 @@ import (
 const heldMemory = 8704
 
 func TestAHeldClientCostsLittleMemory(t *testing.T) {
+	if raced || testing.CoverMode() != "" {
+		t.Skip("needs a build without the race detector and coverage, whose stacks are larger: go test ./forward")
+	}
 	for name, serve := range map[string]func(testing.TB, *Forwarder, Dial) *run{"tcp": serving, "smtp": servingSMTP} {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
