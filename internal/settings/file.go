@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hashicorp/go-envparse"
+	"github.com/xrash/smetrics"
 
 	"minimail/internal/fail"
 )
@@ -64,7 +65,7 @@ func parseFile(r io.Reader, file string) (map[string][]entry, error) {
 			first = orFirst(first, fail.Hint(fmt.Errorf("%s: expected NAME=value: %w", at, err), form))
 		case name == "":
 		case !slices.Contains(names(), name):
-			if strings.HasPrefix(name, "MINIMAIL_") {
+			if strings.HasPrefix(name, "MINIMAIL_") || isMeant(name) {
 				first = orFirst(first, fail.Hint(fmt.Errorf("%s: unknown setting %s", at, name), "%s", didYouMean(nearest(name, names()), "minimail --help lists the options")))
 			}
 		case value == "":
@@ -81,6 +82,14 @@ func parseFile(r io.Reader, file string) (map[string][]entry, error) {
 		first = orFirst(first, fail.File("cannot read the settings", fmt.Sprintf("%s, line %d", file, n+1), err))
 	}
 	return all, first
+}
+
+// isMeant reports whether a name is one of ours but for its prefix, as
+// MINIMAL_HOST and minimail_host.
+func isMeant(name string) bool {
+	return slices.ContainsFunc(names(), func(known string) bool {
+		return strings.HasPrefix(known, "MINIMAIL_") && smetrics.WagnerFischer(strings.ToUpper(name), known, 1, 1, 1) <= 1
+	})
 }
 
 // parseLine reads one line; an empty one has no name.
