@@ -15,10 +15,11 @@ const (
 	Definite = "definite" // no waiting mends it
 )
 
-// pausesAfter are what follows failed launches; the last one of each kind repeats. They stay
-// below what gets a user banned (sshd's PerSourcePenalties, fail2ban's 5 failures
-// in 10 min, ufw's limit of 6 connections in 30 s, sshguard): of what a host may
-// count, it sees two in 10 min, and of what it may or may not see, four.
+// pausesAfter are what follows failed launches; the last one of each kind
+// repeats. They stay below what gets a user banned (sshd's PerSourcePenalties,
+// fail2ban's 5 failures in 10 min, ufw's limit of 6 connections in 30 s,
+// sshguard): of what a host may count, it sees two in 10 min, and of what it may
+// or may not see, four.
 var pausesAfter = map[string][]time.Duration{
 	Unclear:  {3 * time.Second, 10 * time.Minute},
 	Unseen:   {time.Second, 3 * time.Second, 6 * time.Second, 10 * time.Second},

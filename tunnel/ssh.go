@@ -105,10 +105,10 @@ func reap(group int) {
 	}
 }
 
-// whyEnded is nil if ssh was told to go by Run for no fault of its own. ssh's exit status says next to
-// nothing (255 for all errors, 0 after TERM), so its words come first. Of an ssh
-// that somebody has killed they are not the reason; and whoever was let in has
-// done nothing that the host minds.
+// whyEnded is nil if ssh was told to go by Run for no fault of its own. ssh's exit
+// status says next to nothing (255 for all errors, 0 after TERM), so its words come
+// first. Of an ssh that somebody has killed they are not the reason; and whoever
+// was let in has done nothing that the host minds.
 func (t *Tunnel) whyEnded(ctx context.Context, l *launch, err error) error {
 	since := l.began
 	if isClosed(l.answered) {

@@ -67,8 +67,8 @@ type Proof struct {
 	// does, otherwise who does.
 	Listens func(network, address string) error
 	// Leads says whether a connection to an address, made after Listens has said
-	// yes, is one to the launch. It may wait until it has been accepted, and must end when
-	// ctx does. The error is ErrDropped, or says who is there.
+	// yes, is one to the launch. It may wait until it has been accepted, and must
+	// end when ctx does. The error is ErrDropped, or says who is there.
 	Leads func(ctx context.Context, c net.Conn, address string) error
 	// Holder is who keeps the launch from listening at one of NearEnds; empty:
 	// that is not known.

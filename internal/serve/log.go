@@ -71,12 +71,12 @@ func openLog(path string, who *user.User) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
 	return logTo(f)
 }
 
-// logTo makes f our stdout and stderr.
+// logTo makes f our stdout and stderr, and closes it.
 func logTo(f *os.File) error {
+	defer f.Close()
 	for _, fd := range []int{1, 2} {
 		if err := unix.Dup2(int(f.Fd()), fd); err != nil {
 			return fmt.Errorf("cannot log to %s: %w", f.Name(), err)

@@ -14,9 +14,9 @@ import (
 // ssh_config's Match exec says.
 const askTimeout = 10 * time.Second
 
-// Ask runs a program as ssh will be run, in an environment and with nothing to read, and returns what
-// it prints; with an error, what it says on stderr. After ten seconds the error
-// is context.DeadlineExceeded.
+// Ask runs a program as ssh will be run, in an environment and with nothing to
+// read, and returns what it prints; with an error, what it says on stderr. After
+// ten seconds the error is context.DeadlineExceeded.
 func Ask(ctx context.Context, env []string, program string, args ...string) (out, words string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
