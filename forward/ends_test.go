@@ -226,6 +226,7 @@ func TestBytesOfAClientThatIsThereAreNotTakenForLeaving(t *testing.T) {
 	for range 50 { // each wakes the watcher
 		_, _ = c.Write([]byte("x"))
 	}
+	time.Sleep(4 * watchAfter) // it is watched by now, or it will be
 	open()
 	if _, err := io.ReadFull(c, make([]byte, 50)); err != nil {
 		t.Fatal(err)

@@ -170,3 +170,32 @@ func TestLinesAboutClientsAreLimitedAndCounted(t *testing.T) {
 		}
 	})
 }
+
+// TestNoMoreAreKeptThanThereIsRoomFor: the others are in the kernel's queue, and
+// come in when there is room.
+func TestNoMoreAreKeptThanThereIsRoomFor(t *testing.T) {
+	noLeaks(t)
+	f := patient()
+	f.MaxClients, f.MaxWaiting = 1, 2
+	end := answering(t, "tcp", echoes)
+	r := servingSMTP(t, f, end.dial)
+	var all []*net.TCPConn
+	for range 6 {
+		all = append(all, call(t, r.addr))
+	}
+	for i, c := range all {
+		until(t, "as many wait as can", func() bool { return f.Stats().Waiting == min(2, int64(len(all)-1-i)) })
+		says(t, c, "220 far\r\n")
+		c.Close()
+	}
+}
+
+func TestAnOwnerWhoIsNotKnownIsTheMachine(t *testing.T) {
+	g := newGate(1, 0, func(net.Conn) (int, bool) { return 0, false })
+	far := answering(t, "tcp", func(Stream) {})
+	c := must(far.dial(t.Context()))
+	defer c.Close()
+	if who := g.who(c); who != "127.0.0.1" {
+		t.Error(who)
+	}
+}

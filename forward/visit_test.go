@@ -3,6 +3,7 @@ package forward
 import (
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"runtime/metrics"
 	"sync"
@@ -126,3 +127,5 @@ func lowLimit(t testing.TB) (restore func()) {
 	t.Cleanup(restore)
 	return restore
 }
+
+func dup(f *os.File) (int, error) { return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3) }

@@ -1,0 +1,146 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestBytesAndClientsAreCountedExactlyHoweverMuchAndHoweverItEnds(t *testing.T) {
+	const up, down = 5<<20 + 3, 3<<20 + 1
+	for name, end := range map[string]func(*net.TCPConn){
+		"orderly": func(c *net.TCPConn) { _ = c.CloseWrite(); _, _ = io.Copy(io.Discard, c) },
+		"reset":   func(c *net.TCPConn) { reset(c) },
+	} {
+		for _, smtp := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, smtp %v", name, smtp), func(t *testing.T) {
+				noLeaks(t)
+				got := make(chan int64, 1)
+				far := answering(t, "tcp", func(c Stream) {
+					n, _ := io.CopyN(io.Discard, c, up)
+					_, _ = c.Write(make([]byte, down))
+					got <- n
+					_, _ = io.Copy(io.Discard, c)
+				})
+				f := patient()
+				serve := serving
+				if smtp {
+					serve = servingSMTP
+				}
+				c := call(t, serve(t, f, far.dial).addr)
+				if _, err := c.Write(make([]byte, up)); err != nil {
+					t.Fatal(err)
+				}
+				if n, err := io.CopyN(io.Discard, c, down); err != nil || receive(t, "the far end", got) != up {
+					t.Fatalf("%d bytes, %v", n, err)
+				}
+				end(c)
+				until(t, "the visit is over", func() bool { return f.Stats().Working == 0 && f.Stats().Served > 0 })
+				if want := (Stats{Served: 1, BytesUp: up, BytesDown: down}); f.Stats() != want {
+					t.Errorf("%+v, want %+v", f.Stats(), want)
+				}
+			})
+		}
+	}
+}
+
+func TestAClientThatGotNothingIsRefusedAndWhyIsKnown(t *testing.T) {
+	noLeaks(t)
+	f := patient()
+	far := answering(t, "tcp", func(Stream) {})
+	c := call(t, serving(t, f, far.dial).addr)
+	_, _ = io.ReadAll(c)
+	c.Close()
+	until(t, "the visit is over", func() bool { return f.Stats().Working == 0 && f.Stats().Refused > 0 })
+	if at, why := f.LastRefusal(); !errors.Is(why, errSilent) || time.Since(at) > enough {
+		t.Errorf("the last refusal: %v, at %s", why, at)
+	}
+	if s := f.Stats(); s.Served != 0 || s.Refused != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAClientThatLeavesWithoutWaitingForAnAnswerIsServed(t *testing.T) {
+	noLeaks(t)
+	f := patient()
+	far := answering(t, "tcp", func(c Stream) { _, _ = io.Copy(io.Discard, c) })
+	c := call(t, serving(t, f, far.dial).addr)
+	_, _ = io.WriteString(c, "a line of a log")
+	c.Close()
+	until(t, "the visit is over", func() bool { return f.Stats().Served == 1 })
+}
+
+// A slow lease is one whose tunnel is known to have ended after a while.
+type slowLease struct {
+	lease
+	after    time.Duration
+	received *atomic.Int32
+}
+
+func (l slowLease) Received() { l.received.Add(1) }
+
+func (l slowLease) Lost(d time.Duration) error {
+	if d < l.after {
+		return nil
+	}
+	return l.why
+}
+
+func TestALeaseIsToldOfBytesAndGivenAMomentToEnd(t *testing.T) {
+	noLeaks(t)
+	var received, asked atomic.Int32
+	far := answering(t, "tcp", func(c Stream) { _, _ = io.WriteString(c, "220 far\r\n") })
+	f := patient()
+	f.Gone = func(c net.Conn) bool { // the kernel is late, too
+		_, is := c.(slowLease)
+		return is && asked.Add(1) > 2
+	}
+	c := call(t, servingSMTP(t, f, func(ctx context.Context) (Stream, error) {
+		c, err := far.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return slowLease{lease{c.(*net.TCPConn), errors.New("ssh: timeout")}, 50 * time.Millisecond, &received}, nil
+	}).addr)
+	says(t, c, "220 far\r\n")
+	b, _ := io.ReadAll(c)
+	is421(t, string(b), "ssh: timeout")
+	if received.Load() == 0 {
+		t.Error("the lease was not told of bytes")
+	}
+}
+
+func TestNobodyIsTakenForGoneWhenWeStopAsking(t *testing.T) {
+	stop := make(chan struct{})
+	close(stop)
+	if untilGone(nil, func(net.Conn) bool { return false }, stop) {
+		t.Error("gone")
+	}
+}
+
+// TestAFarewellEndsAtOnce: the client need not wait until we have stopped reading.
+func TestAFarewellEndsAtOnce(t *testing.T) {
+	noLeaks(t)
+	near := make(chan Stream, 1)
+	far := answering(t, "tcp", func(c Stream) { near <- c; farewell(c, errLost) })
+	c := must(far.dial(t.Context()))
+	defer c.Close()
+	<-near
+	b, err := io.ReadAll(c)
+	is421(t, string(b), errLost.Error())
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Write([]byte("QUIT\r\n")); err != nil {
+		t.Errorf("the other side does not read any more: %v", err)
+	}
+}
+
+func TestAllPrintableCharactersOfAReasonAreShown(t *testing.T) {
+	is421(t, reply421(errors.New(" ~!|")), ":  ~!|")
+}
