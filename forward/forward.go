@@ -269,29 +269,6 @@ func (f *Forwarder) receive(ctx context.Context, client Stream, s *service) *vis
 // maxRefusing is how many clients are given time to read why they are refused.
 const maxRefusing = 200
 
-// turnedAway counts a client that got nothing but why, if that.
-func (f *Forwarder) turnedAway(client Stream, began time.Time, why error) {
-	f.stats.refused.Add(1)
-	if !errors.Is(why, ErrStopping) {
-		f.refusal.Store(&refusal{why, time.Now()})
-	}
-	f.clients.Warn().Stringer("client", client.RemoteAddr()).Stringer("waited", since(began)).Err(why).Msg("client turned away")
-}
-
-type refusal struct {
-	why error
-	at  time.Time
-}
-
-// LastRefusal is when a client was turned away the last time, other than for a
-// stop, and why; nil: none was.
-func (f *Forwarder) LastRefusal() (at time.Time, why error) {
-	if r := f.refusal.Load(); r != nil {
-		return r.at, r.why
-	}
-	return time.Time{}, nil
-}
-
 // since is rounded for the log.
 func since(t time.Time) time.Duration { return time.Since(t).Round(10 * time.Microsecond) }
 
@@ -311,37 +288,4 @@ func (f *Forwarder) dial(client Stream, s *service) (server Stream, place string
 		f.gate.leave(place)
 	}
 	return server, place, err
-}
-
-// stopping gives the end of ctx the cause ErrStopping, and puts it off where
-// clients may go on waiting.
-func (f *Forwarder) stopping(ctx context.Context, at net.Addr) (context.Context, func()) {
-	child, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		if pass, ok := f.heir(at); ok && pass == nil {
-			time.AfterFunc(f.DrainTimeout, func() { cancel(ErrStopping) })
-		} else {
-			cancel(ErrStopping)
-		}
-	})
-	return child, func() { stop(); cancel(nil) }
-}
-
-func (f *Forwarder) heir(at net.Addr) (pass func(client net.Conn), ok bool) {
-	if f.Heir == nil {
-		return nil, false
-	}
-	return f.Heir(at)
-}
-
-// passOn gives a client that nothing has been said to yet to the heir, and
-// reports whether there is one.
-func (f *Forwarder) passOn(client net.Conn, s *service) bool {
-	pass, _ := f.heir(s.at)
-	if pass == nil {
-		return false
-	}
-	f.clients.Debug().Stringer("client", client.RemoteAddr()).Msg("client passed on")
-	pass(client)
-	return true
 }
