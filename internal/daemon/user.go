@@ -14,7 +14,7 @@ import (
 	"minimail/internal/fail"
 	"minimail/internal/settings"
 	"minimail/privdrop"
-	"minimail/tunnel/peer"
+	"minimail/tunnel"
 )
 
 // UserName is what the user that we are is called.
@@ -49,7 +49,7 @@ func ToBecome(s settings.Settings) (*user.User, error) {
 // refuseAnybody is an error if a uid means nobody in particular: the kernel could
 // not tell minimail's own processes from those of strangers.
 func refuseAnybody(uid string) error {
-	if n, err := strconv.Atoi(uid); err != nil || !peer.IsAnybody(n) {
+	if n, err := strconv.Atoi(uid); err != nil || !tunnel.IsAnybody(n) {
 		return err
 	}
 	return fail.Hint(fmt.Errorf("cannot be uid %s in a user namespace: all whom it does not know have that uid there", uid),

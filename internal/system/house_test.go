@@ -15,7 +15,7 @@ var house = map[string][]string{
 		"tunnel", "tunnel/openssh", "tunnel/peer", "forward", "privdrop"},
 	"minimail/internal/serve": {"internal/settings", "internal/daemon", "internal/fail",
 		"tunnel", "tunnel/openssh", "tunnel/peer", "forward", "privdrop"},
-	"minimail/internal/daemon":   {"internal/settings", "internal/fail", "tunnel", "tunnel/peer", "forward", "privdrop"},
+	"minimail/internal/daemon":   {"internal/settings", "internal/fail", "tunnel", "forward", "privdrop"},
 	"minimail/internal/settings": {"internal/fail", "forward"},
 	"minimail/tunnel/peer":       {"tunnel"},
 	"minimail/internal/fail":     nil,

@@ -166,7 +166,7 @@ func (l *launch) leads(ctx context.Context, c net.Conn, address string) error {
 }
 
 // isOurs reports whether a uid is ours, and nobody else's.
-func isOurs(uid int) bool { return uid == os.Getuid() && !IsAnybody(uid) }
+func isOurs(uid int) bool { return uid == os.Getuid() && !tunnel.IsAnybody(uid) }
 
 // isConnected reports whether c still has the two addresses, so that nobody else
 // can have them. The far server may have said its last word already.

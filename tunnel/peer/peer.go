@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os/user"
 	"strconv"
+
+	"minimail/tunnel"
 )
 
 // A socket is what the kernel tells of a TCP socket. The zero value is none.
@@ -88,7 +90,7 @@ func called(uid int) string {
 	switch {
 	case uid == Unknown:
 		return "somebody of whom the kernel does not tell"
-	case IsAnybody(uid):
+	case tunnel.IsAnybody(uid):
 		return "another user"
 	}
 	u, err := user.LookupId(strconv.Itoa(uid))

@@ -23,9 +23,6 @@ func Prover([]string) func(pid int) tunnel.Proof {
 // it.
 func Mark() string { return fmt.Sprintf("LAUNCHED_BY_MINIMAIL=%d", os.Getpid()) }
 
-// IsAnybody: here each user has a uid of his own.
-func IsAnybody(int) bool { return false }
-
 // ListenersAt: nor does anybody here tell who listens in general.
 func ListenersAt([]int) ([]Listener, error) {
 	return nil, fmt.Errorf("cannot see who listens: %w", errors.ErrUnsupported)
