@@ -129,7 +129,7 @@ func TestAFileInTheTunnelsPlaceIsNotRemoved(t *testing.T) {
 	near := filepath.Join(dir, "letter")
 	testbed.Write(t, near, "for you")
 	testbed.GiveTo(t, near, testbed.RunAs)
-	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "1s")
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "8s")
 	for i, a := range m.Cmd.Args {
 		m.Cmd.Args[i] = strings.Replace(a, fmt.Sprintf(":%d:", m.Near), ":"+near+":", 1)
 	}

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -34,7 +35,9 @@ func InWorld(m *testing.M) int { return mainIn(m, func() error { return nil }) }
 func mainIn(m *testing.M, build func() error) int {
 	for _, name := range []string{os.Getenv("TEST_ROLE"), filepath.Base(os.Args[0])} {
 		if role := Roles[name]; role != nil {
-			return role(os.Args[1:])
+			status := role(os.Args[1:])
+			_ = syscall.Close(2) // on which the coverage of a build for it would complain: the last word counts
+			return status
 		}
 	}
 	status, err := 1, toTheModulesRoot()
