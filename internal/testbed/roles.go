@@ -64,7 +64,10 @@ func FakeProgram(t testing.TB, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, b, 0o755); err != nil {
+	syscall.ForkLock.RLock() // a child that had the file open would keep it from being run (ETXTBSY)
+	err = os.WriteFile(file, b, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return file
