@@ -83,7 +83,7 @@ func tellStarter() (*Teller, error) {
 }
 
 // ready is what a daemon writes in front of its sentence when it is ready. What
-// it writes otherwise is why it is not.
+// it writes otherwise is why it is not, if it then ends.
 const ready = 0x06 // ASCII's acknowledge
 
 // Ready says that clients are served, with a sentence for people.
@@ -176,27 +176,49 @@ const maxWords = 64 << 10
 // has been printed, and its exit status is the error's. After an error no daemon
 // is left.
 func (s *starting) wait(child *os.Process) (sentence string, err error) {
-	heard := make(chan string, 1)
+	type word struct {
+		said    string
+		isReady bool
+	}
+	heard := make(chan word, 1)
 	go func() { // ends when the daemon has ended, or is ready, or s is closed
-		r := bufio.NewReader(io.LimitReader(s.words, maxWords))
-		if first, err := r.Peek(1); err == nil && first[0] == ready {
-			line, _ := r.ReadString('\n')
-			heard <- line
-			return
-		}
-		all, _ := io.ReadAll(r)
-		heard <- string(all)
+		said, isReady := listen(s.words)
+		heard <- word{said, isReady}
 	}()
 	select {
-	case said := <-heard:
-		if sentence, isReady := strings.CutPrefix(said, string(rune(ready))); isReady {
-			return strings.TrimSpace(sentence), nil
+	case w := <-heard:
+		if w.isReady {
+			return w.said, nil
 		}
-		return "", died(child, said)
+		return "", died(child, w.said)
 	case sig := <-s.signals:
 		_ = child.Signal(syscall.SIGTERM)
 		_, _ = child.Wait()
 		return "", errors.New("start was stopped by a signal: " + sig.String())
+	}
+}
+
+// listen returns the sentence of a daemon that is ready; or, if it has ended
+// before, all that it has said. What it says before it is ready (the runtime may
+// have a warning) is printed.
+func listen(words io.Reader) (said string, isReady bool) {
+	r := bufio.NewReader(io.LimitReader(words, maxWords))
+	for {
+		line, err := r.ReadString('\n')
+		if sentence, isReady := strings.CutPrefix(line, string(rune(ready))); isReady {
+			tellPerson(said)
+			return strings.TrimSpace(sentence), true
+		}
+		if said += line; err != nil {
+			return said, false
+		}
+	}
+}
+
+// tellPerson prints a daemon's lines.
+func tellPerson(said string) {
+	for line := range strings.Lines(said) {
+		fmt.Fprintln(os.Stderr, fail.Printable(strings.TrimRight(line, "\n")))
 	}
 }
 
@@ -206,9 +228,7 @@ func died(child *os.Process, said string) error {
 	if err != nil {
 		return fmt.Errorf("cannot wait for the daemon: %w", err)
 	}
-	for line := range strings.Lines(said) {
-		fmt.Fprintln(os.Stderr, fail.Printable(strings.TrimRight(line, "\n")))
-	}
+	tellPerson(said)
 	if said == "" || !state.Exited() || state.ExitCode() == 0 {
 		return fmt.Errorf("the daemon died before it was ready: %v", state)
 	}

@@ -37,6 +37,14 @@ func TestStartWaitsForReadyAndPassesTheSentenceOn(t *testing.T) {
 	}
 }
 
+// TestWhatIsSaidBeforeReadinessDoesNotHideIt: the runtime may have a warning.
+func TestWhatIsSaidBeforeReadinessDoesNotHideIt(t *testing.T) {
+	s, child := started(t, `echo 'warning: something'; printf '\006it runs\n'; exec sleep 1000`)
+	if got, err := s.wait(child); err != nil || got != "it runs" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 func TestADaemonsReadinessIsAByteInFrontOfItsSentence(t *testing.T) {
 	s, pipe, err := newStarting()
 	if err != nil {
