@@ -99,6 +99,12 @@ func succeed(s settings.Settings, life Life, r Report, pidFile string) error {
 // where its files are.
 func inherit(s settings.Settings, r Report, pidFile string) (settings.Settings, error) {
 	told := r.Given
+	if os.Geteuid() == 0 && !isRoots(pidFile, r.uid) {
+		// Who can change the place can answer for it, and root would open any
+		// log and bind any port for him.
+		fmt.Fprintf(os.Stderr, "minimail: %s is in a place of %s's: what pid %d was told is dropped\n", pidFile, fail.Printable(r.User), r.PID)
+		told, r.Given, r.Log = settings.Given{}, settings.Given{}, ""
+	}
 	if len(s.Said()) > 0 {
 		sayDropped(s, r)
 		told = settings.Given{}
@@ -120,6 +126,12 @@ func inherit(s settings.Settings, r Report, pidFile string) (settings.Settings, 
 		told.Options = append(told.Options, "--log-file="+r.Log)
 	}
 	return s.Like(told)
+}
+
+// isRoots reports whether nobody but root can change what is on the way to a file.
+func isRoots(path string, uid int) bool {
+	place, err := Find(path, uid)
+	return err == nil && !place.Users
 }
 
 // sayDropped says which options of the running minimail are not said again.
