@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -183,9 +184,18 @@ func TestNoMoreAreKeptThanThereIsRoomFor(t *testing.T) {
 	for range 6 {
 		all = append(all, call(t, r.addr))
 	}
-	for i, c := range all {
-		until(t, "as many wait as can", func() bool { return f.Stats().Waiting == min(2, int64(len(all)-1-i)) })
-		says(t, c, "220 far\r\n")
+	greeted := make(chan *net.TCPConn) // in whatever order they get the place
+	for _, c := range all {
+		go func() { // ends when c is greeted, or closed
+			if _, err := io.ReadFull(c, make([]byte, len("220 far\r\n"))); err != nil {
+				t.Error(err)
+			}
+			greeted <- c
+		}()
+	}
+	for left := len(all) - 1; left >= 0; left-- {
+		c := <-greeted
+		until(t, "as many wait as can", func() bool { return f.Stats().Waiting == min(2, int64(left)) })
 		c.Close()
 	}
 }
