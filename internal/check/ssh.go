@@ -10,10 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"minimail/forward"
 	"minimail/internal/daemon"
 	"minimail/internal/fail"
-	"minimail/internal/settings"
 	"minimail/tunnel/openssh"
 )
 
@@ -43,7 +41,7 @@ func (c *checkup) checkConfig(ctx context.Context) {
 	if c.program == "" {
 		return
 	}
-	c.client = &openssh.Client{Command: command(c.Settings), Version: c.version, Env: openssh.Env()}
+	c.client = &openssh.Client{Command: openssh.Command(c.Settings.Command()), Version: c.version, Env: openssh.Env()}
 	theirs, err := c.client.Ask(ctx)
 	if err == nil {
 		c.config, err = c.client.InForce(ctx)
@@ -130,9 +128,4 @@ func (c *checkup) beside(name string) string {
 		}
 	}
 	return name
-}
-
-// command is the ssh that minimail would have.
-func command(s settings.Settings) openssh.Command {
-	return openssh.Command{Program: s.SSH, ConfigFile: s.SSHConfig, Options: s.SSHOptions, Host: s.Host, Forwards: forward.Lines(s.Forwards)}
 }

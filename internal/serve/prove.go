@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"minimail/forward"
 	"minimail/internal/fail"
 	"minimail/internal/settings"
 	"minimail/tunnel/openssh"
@@ -28,7 +27,7 @@ var errStopped = errors.New("stopped by a signal before it was ready")
 func prove(s settings.Settings) (*openssh.Client, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
-	ssh := &openssh.Client{Command: command(s), Env: openssh.Env()}
+	ssh := &openssh.Client{Command: openssh.Command(s.Command()), Env: openssh.Env()}
 	var err error
 	ssh.Version, err = openssh.AskVersion(ctx, ssh.Env, s.SSH)
 	if ctx.Err() != nil {
@@ -51,8 +50,4 @@ func prove(s settings.Settings) (*openssh.Client, error) {
 		return ssh, nil
 	}
 	return nil, fail.Exit(fail.Hint(fmt.Errorf("ssh does not like its settings: %w", err), "minimail check # tries them one by one"), fail.Usage)
-}
-
-func command(s settings.Settings) openssh.Command {
-	return openssh.Command{Program: s.SSH, ConfigFile: s.SSHConfig, Options: s.SSHOptions, Host: s.Host, Forwards: forward.Lines(s.Forwards)}
 }

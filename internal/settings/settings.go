@@ -167,3 +167,17 @@ func (s *Settings) Exposed() []string {
 	}
 	return all
 }
+
+// A Command is the ssh that makes the tunnel, with the fields of openssh.Command.
+type Command struct {
+	Program    string
+	ConfigFile string
+	Options    []string
+	Host       string
+	Forwards   []string
+}
+
+// Command is the ssh that s wants.
+func (s Settings) Command() Command {
+	return Command{s.SSH, s.SSHConfig, s.SSHOptions, s.Host, forward.Lines(s.Forwards)}
+}
