@@ -19,6 +19,7 @@ import (
 
 // A told is what a client was told of one attempt to send a mail.
 type told struct {
+	by            string
 	mail, attempt int
 	sent          bool
 	unclear       bool // the reply to the final dot was lost
@@ -29,8 +30,8 @@ type told struct {
 // mailOf is the text of an attempt: each line tells whose it is, and where.
 func mailOf(number, attempt, lines int) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "From: UPS <ups@soak.example>\r\nTo: You <you@soak.example>\r\nSubject: power failure %d\r\nX-Soak: %d %d %d\r\n\r\n",
-		number, number, attempt, lines)
+	fmt.Fprintf(&b, "From: UPS <ups@soak.example>\r\nTo: You <you@soak.example>\r\nSubject: power failure %d\r\nMessage-Id: <%d.%d@soak.example>\r\nX-Soak: %d %d %d\r\n\r\n",
+		number, number, attempt, number, attempt, lines)
 	for i := range lines {
 		fmt.Fprintf(&b, "%d %d is a line that has to be there as it is, and in its place\r\n", number, i+1)
 	}
@@ -40,7 +41,7 @@ func mailOf(number, attempt, lines int) []byte {
 // byReporter sends as programs do that report: an answer to QUIT that is not 221
 // counts as a failure (Python's smtplib in a with statement).
 func (w *world) byReporter(number, attempt, lines int) told {
-	t := told{mail: number, attempt: attempt}
+	t := told{by: "reporter", mail: number, attempt: attempt}
 	err := w.session(mailOf(number, attempt, lines), &t)
 	t.sent = err == nil
 	if reply := (*textproto.Error)(nil); errors.As(err, &reply) {
@@ -76,33 +77,41 @@ func (w *world) session(mail []byte, t *told) error {
 	if _, err := d.Write(mail); err != nil {
 		return err
 	}
+	var reply *textproto.Error
 	if err := d.Close(); err != nil {
-		t.unclear = true
+		t.unclear = !errors.As(err, &reply)
 		return err
 	}
-	var reply *textproto.Error
 	if err := c.Quit(); errors.As(err, &reply) {
 		return fmt.Errorf("at QUIT: %w", err)
 	}
 	return nil // the mail was accepted, and whoever hangs up says nothing
 }
 
-// byMsmtp sends with msmtp, which does not tell at what it has failed.
+// byMsmtp sends with msmtp, which shows what it says and hears.
 func (w *world) byMsmtp(number, attempt, lines int) told {
-	t := told{mail: number, attempt: attempt, unclear: true}
+	t := told{by: "msmtp", mail: number, attempt: attempt}
 	var out bytes.Buffer
 	err := w.near(func() error {
-		cmd := exec.Command("msmtp", "--host=127.0.0.1", "--port="+strconv.Itoa(w.port), "--timeout=60", "--domain=localhost",
+		cmd := exec.Command("msmtp", "--debug", "--host=127.0.0.1", "--port="+strconv.Itoa(w.port), "--timeout=60", "--domain=localhost",
 			"--tls=off", "--auth=off", "--from=ups@soak.example", "--", "you@soak.example")
 		cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = bytes.NewReader(mailOf(number, attempt, lines)), &out, &out, append(os.Environ(), "HOME="+w.dir)
 		return cmd.Run()
 	})
-	t.sent, t.words = err == nil, out.String()
+	_, afterDot, dot := strings.Cut(out.String(), "\n--> .\n") // of a mail's own dot it shows two
+	t.unclear = dot && !strings.Contains(afterDot, "<-- ")
+	t.sent = err == nil
+	for l := range strings.Lines(out.String()) {
+		if strings.HasPrefix(l, "msmtp: ") {
+			t.words += l
+		}
+	}
 	t.permanent = strings.Contains(t.words, "server message: 5")
 	return t
 }
 
-// atOnce is how many clients are at work at a time.
+// atOnce is how many clients are at work at a time, and about how many mails are
+// in each queue: so all kinds of clients meet all faults.
 const atOnce = 24
 
 // giveMails has each mail sent, again and again until its client is told that it
@@ -117,8 +126,9 @@ func (r *run) giveMails(chance *rand.Rand) {
 			lines = chance.IntN(5000)
 		}
 		places <- struct{}{}
-		if n%3 == 0 {
-			r.queue.send(n, lines)
+		if n%4 < len(r.queues) {
+			r.waitFor(r.queues[n%4], atOnce)
+			r.queues[n%4].send(n, lines)
 			<-places
 		} else {
 			clients.Go(func() { defer func() { <-places }(); r.sendUntilSent(n, lines) })
@@ -128,16 +138,14 @@ func (r *run) giveMails(chance *rand.Rand) {
 		}
 	}
 	clients.Wait()
-	r.queue.wait(r.deadline)
-	unsent, failed := r.queue.in("queue"), r.queue.in("failed")
-	for n := 3; n <= r.count; n += 3 {
-		r.note(told{mail: n, attempt: 1, sent: !unsent[n] && !failed[n], permanent: failed[n]})
+	for _, q := range r.queues {
+		r.waitFor(q, 1)
 	}
 }
 
 func (r *run) sendUntilSent(n, lines int) {
 	by := r.byReporter
-	if n%3 == 1 {
+	if n%4 == 2 {
 		by = r.byMsmtp
 	}
 	for attempt := 1; time.Now().Before(r.deadline); attempt++ {

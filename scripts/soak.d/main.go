@@ -29,7 +29,7 @@ var roads = map[string]*link.Conditions{
 func main() {
 	count := flag.Int("n", 1000, "how many mails")
 	seed := flag.Uint64("s", rand.Uint64()%1_000_000_000, "seed of the chances taken")
-	minutes := flag.Int("m", 0, "give up after so many minutes (0: 8, and one for each 200 mails)")
+	minutes := flag.Int("m", 0, "give up after so many minutes (0: 8, and one for each 100 mails)")
 	road := flag.String("l", "loopback", "link to the host: loopback, 2ms, 30ms (loses 1 %), 32kbit")
 	keep := flag.Bool("k", false, "keep the logs and mails, and print where")
 	flag.Parse()
@@ -39,7 +39,7 @@ func main() {
 		os.Exit(2)
 	}
 	if *minutes == 0 {
-		*minutes = 8 + *count/200
+		*minutes = 8 + *count/100
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -48,13 +48,16 @@ func main() {
 
 	w := newWorld(s, conditions)
 	fmt.Printf("the way: clients -> minimail, port %d -> ssh -> sshd, over %s -> mail server\nthe seed: %d\n\n", w.port, *road, *seed)
-	r := &run{world: w, queue: w.newNullmailer(), count: *count, slow: *road == "32kbit", deadline: time.Now().Add(time.Duration(*minutes) * time.Minute), began: time.Now(),
+	r := &run{world: w, queues: []queue{w.newNullmailer(), w.newPostfix()}, count: *count, slow: *road == "32kbit", deadline: time.Now().Add(time.Duration(*minutes) * time.Minute), began: time.Now(),
 		chance: rand.New(rand.NewPCG(*seed, 1)), committed: map[string]int{}}
 	r.before = w.measure()
 	given := make(chan struct{})
 	go func() { defer close(given); r.giveMails(rand.New(rand.NewPCG(*seed, 2))) }() // ends when all are sent, or the time is up
 	r.commitFaults(given)
 	<-given
+	for _, q := range r.queues {
+		r.told = append(r.told, q.told()...)
+	}
 	r.drain()
 	bad := r.report(*seed, *road)
 	for _, b := range bad {

@@ -9,14 +9,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
-	"time"
 
 	"minimail/internal/testbed"
 )
 
-// A nullmailer is Debian's, with its queue in a directory of ours. An installed
-// one would begin to send by itself, so its package is only unpacked.
+// A nullmailer is Debian's, with its queue in a directory of ours.
 type nullmailer struct {
 	*world
 	dir string
@@ -24,17 +23,10 @@ type nullmailer struct {
 
 func (w *world) newNullmailer() *nullmailer {
 	n := &nullmailer{w, w.path("nullmailer")}
-	deb, unpacked := w.path("deb"), w.path("unpacked")
-	for _, dir := range []string{deb, unpacked, n.dir, n.path("conf"), n.path("queue/queue"), n.path("queue/tmp"), n.path("queue/failed")} {
+	unpacked := w.unpack("nullmailer")
+	for _, dir := range []string{n.dir, n.path("conf"), n.path("queue/queue"), n.path("queue/tmp"), n.path("queue/failed")} {
 		w.must(os.MkdirAll(dir, 0o755))
 	}
-	download := exec.Command("apt-get", "-o", "APT::Sandbox::User=root", "download", "nullmailer")
-	download.Dir = deb
-	if out, err := download.CombinedOutput(); err != nil {
-		w.Fatalf("cannot download nullmailer: %v\n%s", err, out)
-	}
-	all, _ := filepath.Glob(filepath.Join(deb, "*.deb"))
-	testbed.Run(w, "dpkg-deb", "-x", all[0], unpacked)
 	for from, to := range map[string]string{"usr/sbin": "sbin", "usr/bin": "bin", "usr/lib/nullmailer": "protocols"} {
 		testbed.Run(w, "cp", "-R", "--no-preserve=mode", filepath.Join(unpacked, from), n.path(to))
 		testbed.Run(w, "chmod", "-R", "755", n.path(to)) // no setuid
@@ -65,7 +57,6 @@ func (n *nullmailer) start() {
 	n.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 }
 
-// send gives it a mail. It is sent when it is no longer in the queue.
 func (n *nullmailer) send(number, lines int) {
 	cmd := n.command("bin/nullmailer-inject")
 	cmd.Stdin = bytes.NewReader(bytes.ReplaceAll(mailOf(number, 1, lines), []byte("\r"), nil))
@@ -74,25 +65,23 @@ func (n *nullmailer) send(number, lines int) {
 	}
 }
 
-var soakHeader = regexp.MustCompile(`(?m)^X-Soak: (\d+) `)
+func (n *nullmailer) left() int { return entries(n.path("queue/queue")) }
 
-// in are the numbers of the mails in a directory of its: queue or failed.
-func (n *nullmailer) in(dir string) map[int]bool {
-	all := map[int]bool{}
-	files, _ := filepath.Glob(n.path("queue/" + dir + "/*"))
-	for _, f := range files {
-		b, _ := os.ReadFile(f) // it may just have been sent
-		if m := soakHeader.FindSubmatch(b); m != nil {
-			number, _ := strconv.Atoi(string(m[1]))
-			all[number] = true
-		}
+// A try of its: what the protocol has said (nothing, if it was killed), and what
+// nullmailer-send made of that.
+var nullmailerTried = regexp.MustCompile(`(?m)^Message-Id: <(\d+)\.1@soak\.example>\n(?:smtp: (.*)\n)?(Sent file|Sending .*)`)
+
+func (n *nullmailer) told() (all []told) {
+	log, err := os.ReadFile(n.path("log"))
+	n.must(err)
+	for _, m := range nullmailerTried.FindAllStringSubmatch(string(log), -1) {
+		t := told{by: "nullmailer", attempt: 1, sent: m[3] == "Sent file", words: m[2] + "; " + m[3]}
+		t.mail, _ = strconv.Atoi(m[1])
+		// It does not say at which step it has failed, but what the server has.
+		replied := regexp.MustCompile(`^Failed: ([45])\d\d `).FindStringSubmatch(m[2])
+		t.unclear = replied == nil && !strings.Contains(m[2], "Connect failed")
+		t.permanent = replied != nil && replied[1] == "5"
+		all = append(all, t)
 	}
 	return all
-}
-
-// wait returns when the queue is empty, or at the deadline.
-func (n *nullmailer) wait(deadline time.Time) {
-	for len(n.in("queue")) > 0 && time.Now().Before(deadline) {
-		time.Sleep(200 * time.Millisecond)
-	}
 }

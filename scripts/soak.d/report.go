@@ -46,35 +46,68 @@ func (r *run) arrivals() (all []arrival) {
 	return all
 }
 
+// A fate is what has become of a mail, or of one attempt to send it where each
+// has a text of its own.
+type fate struct {
+	arrived       int
+	sent, unclear int // how often its client was told, or not told
+	words         []string
+}
+
+// fates puts what was told beside what has arrived.
+func (r *run) fates(all []arrival) map[[2]int]*fate {
+	fates := map[[2]int]*fate{}
+	of := func(mail, attempt int) *fate {
+		f := fates[[2]int{mail, attempt}]
+		if f == nil {
+			f = new(fate)
+			fates[[2]int{mail, attempt}] = f
+		}
+		return f
+	}
+	for _, a := range all {
+		of(a.mail, a.attempt).arrived++
+	}
+	for _, t := range r.told {
+		f := of(t.mail, t.attempt)
+		switch {
+		case t.sent:
+			f.sent++
+		case t.unclear:
+			f.unclear++
+		default:
+			f.words = append(f.words, t.by+": "+strings.TrimSpace(t.words))
+		}
+	}
+	return fates
+}
+
 // report prints what was told beside what has arrived, mail by mail, and returns
 // what must not be.
 func (r *run) report(seed uint64, road string) (bad []string) {
-	arrived := map[[2]int]int{}
-	distinct := map[int]bool{}
-	damaged := 0
 	all := r.arrivals()
+	distinct, damaged, permanent := map[int]bool{}, 0, 0
 	for _, a := range all {
-		arrived[[2]int{a.mail, a.attempt}]++
 		distinct[a.mail] = true
 		if !a.whole {
 			damaged++
 		}
 	}
-	sent, lost, untrue, unclear, permanent := 0, []int(nil), []string(nil), 0, 0
 	for _, t := range r.told {
-		there := arrived[[2]int{t.mail, t.attempt}] > 0
-		switch {
-		case t.sent:
-			sent++
-			if !there {
-				lost = append(lost, t.mail)
-			}
-		case t.permanent:
+		if t.permanent {
 			permanent++
-		case there && !t.unclear:
-			untrue = append(untrue, fmt.Sprintf("%d (%s)", t.mail, t.words))
-		case there:
-			unclear++
+		}
+	}
+	sent, lost, untrue, unclear, clients := 0, []int(nil), []string(nil), 0, r.byClient()
+	for of, f := range r.fates(all) {
+		sent += f.sent
+		switch known := f.sent + f.unclear; {
+		case f.sent > 0 && f.arrived == 0:
+			lost = append(lost, of[0])
+		case f.arrived > known:
+			untrue = append(untrue, fmt.Sprintf("%d %q", of[0], f.words))
+		case f.arrived > f.sent:
+			unclear += f.arrived - f.sent
 		}
 	}
 	add := func(wrong bool, format string, args ...any) {
@@ -97,23 +130,32 @@ func (r *run) report(seed uint64, road string) (bad []string) {
 	row("seed", "%d", seed)
 	row("link", "%s", road)
 	row("time", "%s", time.Since(r.began).Round(time.Second))
-	row("sent", "%d of %d", sent, r.count)
+	row("sent", "%d of %d; tries: %s", sent, r.count, clients)
 	row("arrived", "%d, and %d duplicates", len(distinct), len(all)-len(distinct))
 	row("lost", "%d", len(lost))
 	row("untrue", "%d (told not sent, arrived)", len(untrue))
-	row("unclear", "%d (arrived, and the reply to the final dot was lost, or msmtp does not say)", unclear)
+	row("unclear", "%d (told not sent, arrived; the reply to the final dot was lost)", unclear)
 	row("damaged", "%d", damaged)
 	row("put off", "%d attempts, %d of them for good", len(r.told)-sent, permanent)
-	row("faults", "%s", r.faultsInWords())
+	row("faults", "%s", inWords(r.committed))
 	row("sockets", "%d before, %d after", r.before.sockets, r.after.sockets)
 	row("memory", "%d kB before, %d kB after", r.before.rss, r.after.rss)
 	return bad
 }
 
-func (r *run) faultsInWords() string {
+// byClient is how often each kind of client has tried.
+func (r *run) byClient() string {
+	tries := map[string]int{}
+	for _, t := range r.told {
+		tries[t.by]++
+	}
+	return inWords(tries)
+}
+
+func inWords(counts map[string]int) string {
 	var all []string
-	for _, f := range slices.Sorted(maps.Keys(r.committed)) {
-		all = append(all, fmt.Sprintf("%s %d", f, r.committed[f]))
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		all = append(all, fmt.Sprintf("%s %d", name, counts[name]))
 	}
 	return strings.Join(all, ", ")
 }
