@@ -245,8 +245,10 @@ func (p *Predecessor) Replace(serves []string) error {
 func (p *Predecessor) Taken() bool { return p.taken }
 
 // Clients calls pass with each client that the predecessor passes on, and where
-// it has come to. It returns when the predecessor's ssh has ended.
+// it has come to. It returns when the predecessor's ssh has ended; there is nothing
+// to be said to it any more then.
 func (p *Predecessor) Clients(pass func(at string, client net.Conn)) {
+	defer p.wire.conn.Close()
 	for {
 		i, f, err := p.wire.receive()
 		if err != nil {

@@ -146,6 +146,21 @@ func TestRestartsRefuseNobody(t *testing.T) {
 	}
 }
 
+// TestARestartLeavesNoSocketOpen, also not that to the minimail before it.
+func TestARestartLeavesNoSocketOpen(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	daemonize(t, m, "/dev/null")
+	before := testbed.Sockets(pidOf(t, m))
+	for range 3 {
+		if out, err := again(t, m, "restart"); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	testbed.Eventually(t, "there are no more sockets than before", func() bool { return testbed.Sockets(pidOf(t, m)) == before })
+}
+
 // minimails are the pids of all that were started for m.
 func minimails(m *testbed.Minimail) []int { return testbed.CommandsWith("\x00" + m.Pid + "\x00") }
 

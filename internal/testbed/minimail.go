@@ -62,7 +62,7 @@ func (m *Minimail) Start(t testing.TB) {
 	t.Cleanup(func() {
 		if !isDone(m.exited) {
 			// but the one to ask the kernel (peer's oracle)
-			Eventually(t, "no connection is left open", func() bool { return m.sockets() <= sockets+1 })
+			Eventually(t, "no connection is left open", func() bool { return Sockets(m.Cmd.Process.Pid) <= sockets+1 })
 		}
 		m.End(t, syscall.SIGTERM)
 		m.NobodyLeft(t)
@@ -71,7 +71,7 @@ func (m *Minimail) Start(t testing.TB) {
 		}
 	})
 	m.Log.Wait(t, "listening")
-	sockets = m.sockets()
+	sockets = Sockets(m.Cmd.Process.Pid)
 }
 
 func isDone(c <-chan struct{}) bool {
@@ -81,18 +81,6 @@ func isDone(c <-chan struct{}) bool {
 	default:
 		return false
 	}
-}
-
-// sockets is how many minimail has open.
-func (m *Minimail) sockets() int {
-	n := 0
-	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", m.Cmd.Process.Pid))
-	for _, fd := range fds {
-		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:") {
-			n++
-		}
-	}
-	return n
 }
 
 // End signals m and waits for its exit.

@@ -62,6 +62,17 @@ func tree(pid int) []int {
 	return pids
 }
 
+// Sockets is how many a process has open.
+func Sockets(pid int) (n int) {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
+}
+
 // CommandsWith finds processes, zombies aside, whose arguments, NULs between
 // them, contain s.
 func CommandsWith(s string) []int {

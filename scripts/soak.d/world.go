@@ -146,12 +146,7 @@ func (w *world) ssh() []int {
 type measure struct{ sockets, rss int }
 
 func (w *world) measure() (m measure) {
-	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", w.pid()))
-	for _, fd := range fds {
-		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:") {
-			m.sockets++
-		}
-	}
+	m.sockets = testbed.Sockets(w.pid())
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.pid()))
 	_, rest, _ := strings.Cut(string(b), "VmRSS:")
 	_, _ = fmt.Sscan(rest, &m.rss)
