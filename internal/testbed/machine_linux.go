@@ -67,6 +67,9 @@ func OnMachine(t *testing.T, do func(t *testing.T, m *Machine)) {
 	case !strings.Contains(string(out), "--- PASS: "+t.Name()):
 		t.Fatalf("the test has not run on the machine:\n%s", out)
 	}
+	for _, took := range Found(`(stopwatch: .*)`, string(out)) {
+		t.Log(took)
+	}
 }
 
 func newMachine(t testing.TB, dir string) *Machine {
@@ -98,7 +101,7 @@ func newMachine(t testing.TB, dir string) *Machine {
 	for _, d := range []string{"/proc", "/dev", "/sys"} {
 		mount(d, root+d, "", "", syscall.MS_BIND|syscall.MS_REC)
 	}
-	for _, d := range []string{os.TempDir(), changes, filepath.Join(moduleRoot, ".fetched")} {
+	for _, d := range []string{os.TempDir(), changes, moduleRoot} {
 		if Exists(d) {
 			mount(d, root+d, "", "", syscall.MS_BIND)
 		}
