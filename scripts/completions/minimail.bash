@@ -1,10 +1,20 @@
 # bash completion for minimail
+
+# The Hosts of ssh_config that are no patterns.
+_minimail_hosts() {
+	awk 'tolower($1) == "host" { for (i = 2; i <= NF; i++) if ($i !~ /[*?!]/) print $i }' ~/.ssh/config 2>/dev/null
+}
+
 _minimail() {
-	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} seen
 	COMPREPLY=()
+	case $word,$before in # of --host=HOST, each of the three is a word
+	=,*) word='' ;;
+	*,=) before=${COMP_WORDS[COMP_CWORD - 2]} ;;
+	esac
 	case $before in
 	--host)
-		mapfile -t COMPREPLY < <(compgen -W "$(sed -n 's/^[Hh]ost[[:space:]]//p' ~/.ssh/config 2>/dev/null)" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "$(_minimail_hosts)" -- "$word")
 		;;
 	--user | -u)
 		mapfile -t COMPREPLY < <(compgen -u -- "$word")
@@ -31,6 +41,9 @@ _minimail() {
 				--settings --foreground --json --nagios --verbose --help --version -u -p -l -X -v -h -V" -- "$word")
 			;;
 		*)
+			for seen in "${COMP_WORDS[@]:1:COMP_CWORD - 1}"; do
+				case $seen in start | stop | restart | reload | status | check) return ;; esac
+			done
 			mapfile -t COMPREPLY < <(compgen -W "start stop restart reload status check" -- "$word")
 			;;
 		esac

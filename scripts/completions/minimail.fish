@@ -1,13 +1,14 @@
 complete -c minimail -f
 
-complete -c minimail -n __fish_use_subcommand -a start -d 'start the daemon'
-complete -c minimail -n __fish_use_subcommand -a stop -d 'stop it; clients at work may finish'
-complete -c minimail -n __fish_use_subcommand -a restart -d 'start it anew, without refusing anybody'
-complete -c minimail -n __fish_use_subcommand -a reload -d 'new settings for one that runs'
-complete -c minimail -n __fish_use_subcommand -a status -d 'say whether it runs'
-complete -c minimail -n __fish_use_subcommand -a check -d 'say what is wrong with the set-up, and what mends it'
+set --local words start stop restart reload status check
+complete -c minimail -n "not __fish_seen_subcommand_from $words" -a start -d 'start the daemon'
+complete -c minimail -n "not __fish_seen_subcommand_from $words" -a stop -d 'stop it; clients at work may finish'
+complete -c minimail -n "not __fish_seen_subcommand_from $words" -a restart -d 'start it anew, without refusing anybody'
+complete -c minimail -n "not __fish_seen_subcommand_from $words" -a reload -d 'new settings for one that runs'
+complete -c minimail -n "not __fish_seen_subcommand_from $words" -a status -d 'say whether it runs'
+complete -c minimail -n "not __fish_seen_subcommand_from $words" -a check -d 'say what is wrong with the set-up, and what mends it'
 
-complete -c minimail -l host -x -a '(__fish_print_hostnames)' -d '[user@]host to log in to'
+complete -c minimail -l host -x -a '(awk \'tolower($1) == "host" { for (i = 2; i <= NF; i++) if ($i !~ /[*?!]/) print $i }\' ~/.ssh/config 2>/dev/null)' -d '[user@]host to log in to'
 complete -c minimail -l forward -x -d '[BIND:]PORT:TUNNEL:FARHOST:FARPORT'
 complete -c minimail -l protocol -x -a 'smtp tcp auto' -d 'what clients speak'
 complete -c minimail -l ssh -x -a '(__fish_complete_command)' -d 'the ssh program'
