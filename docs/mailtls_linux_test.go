@@ -6,9 +6,12 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
+	netsmtp "net/smtp"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +73,7 @@ require "mail"
 Mail.defaults { delivery_method :smtp, address: "localhost", port: 25, SETTING }
 Mail.deliver { from "me@example.com"; to "you@example.com"; subject "subject"; body "text" }
 `},
+	{name: "Go", setting: "smtp.Client", bare: "smtp.SendMail", line: "GOMAIL SETTING"},
 	{name: "Emacs", setting: "(setq smtpmail-stream-type 'plain)", line: `emacs-nox -Q --batch --load FILE`, file: `
 (require 'smtpmail)
 (setq smtpmail-smtp-server "localhost" smtpmail-smtp-service 25 user-mail-address "me@example.com")
@@ -148,7 +152,7 @@ func TestProgramsThatStartTLSByThemselvesNeedThePagesSetting(t *testing.T) {
 		}
 		home := p.home(t, c.name)
 		for _, with := range []string{c.bare, c.setting} {
-			put := strings.NewReplacer("SETTING", with, "FILE", home+"/program")
+			put := strings.NewReplacer("SETTING", with, "FILE", home+"/program", "GOMAIL", testbed.FakeProgram(t, "gomail"))
 			testbed.Write(t, home+"/program", put.Replace(c.file))
 			out, err := p.command(home, put.Replace(c.line)).CombinedOutput()
 			switch sent := len(p.arrived); {
@@ -166,42 +170,88 @@ func TestProgramsThatStartTLSByThemselvesNeedThePagesSetting(t *testing.T) {
 	}
 }
 
-// eximConf is what counts of Debian's for a satellite.
-const eximConf = `primary_hostname = desktop.example.com
-keep_environment =
-begin routers
-smarthost:
-  driver = manualroute
-  domains = *
-  transport = remote_smtp
-  route_list = * localhost byname
+func init() { testbed.Roles["gomail"] = goMail }
+
+// goMail sends a mail by net/smtp, as its argument says.
+func goMail(args []string) int {
+	const text = "Subject: subject\r\n\r\ntext\r\n"
+	var err error
+	if args[0] == "smtp.SendMail" {
+		err = netsmtp.SendMail("localhost:25", nil, sender, []string{recipient}, []byte(text))
+	} else {
+		err = byClient(text)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// byClient has Hello, Mail, Rcpt, Data and Quit, as the page says.
+func byClient(text string) error {
+	c, err := netsmtp.Dial("localhost:25")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for _, step := range []func() error{
+		func() error { return c.Hello("localhost") },
+		func() error { return c.Mail(sender) },
+		func() error { return c.Rcpt(recipient) },
+		func() error {
+			w, err := c.Data()
+			if err == nil {
+				_, _ = io.WriteString(w, text) // Close tells
+				err = w.Close()
+			}
+			return err
+		},
+		c.Quit,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// alertmanagerConf is one with a contact, at once.
+const alertmanagerConf = `global:
+  smtp_smarthost: localhost:25
+  smtp_from: me@example.com
   SETTING
-begin transports
-remote_smtp:
-  driver = smtp
-  hosts_avoid_tls = *
+route: {receiver: you, group_wait: 0s}
+receivers: [{name: you, email_configs: [{to: you@example.com}]}]
 `
 
-// TestEximTakesLocalhostForItselfWithoutThePagesLine: it is what Debian's exim4
-// has for a smarthost, localhost.
-func TestEximTakesLocalhostForItselfWithoutThePagesLine(t *testing.T) {
+func TestAlertmanagerNeedsThePagesSetting(t *testing.T) {
 	t.Parallel()
-	const line = "self = send"
-	if page := testbed.Read(t, "docs/mail.md"); !strings.Contains(page, "\n    "+line+"\n") {
-		t.Errorf("not on the page: %s", line)
+	const setting = "smtp_require_tls: false"
+	if !strings.Contains(testbed.Read(t, "docs/mail.md"), "`"+setting+"`") {
+		t.Errorf("not on the page: %s", setting)
 	}
-	p := newPostOfficeBefore(t, "tls", offersTLS(t))
-	p.Run(t, 0, "sh", "-c", "useradd -r Debian-exim; mkdir -p /var/spool/exim4 /var/log/exim4; chown -R Debian-exim: /var/spool/exim4 /var/log/exim4")
-	for _, with := range []string{"", line} {
-		testbed.Write(t, "/etc/exim.conf", strings.Replace(eximConf, "SETTING", with, 1))
-		p.Run(t, 0, "sh", "-c", "printf 'Subject: subject\\n\\ntext\\n' | exim4 -C /etc/exim.conf -odi -f me@example.com you@example.com")
-		switch {
-		case with == "":
-			if log := testbed.Read(t, "/var/log/exim4/mainlog"); !strings.Contains(log, "remote host address is the local host") || len(p.arrived) > 0 {
-				t.Errorf("it sends without the line:\n%s", log)
-			}
-		default:
-			p.brings(t, "Exim", "")
+	p := newPostOfficeBefore(t, "servers", offersTLS(t))
+	home := p.home(t, "alerts")
+	for _, with := range []string{"", setting} {
+		testbed.Write(t, home+"/conf.yml", strings.Replace(alertmanagerConf, "SETTING", with, 1))
+		cmd := p.command(home, "exec prometheus-alertmanager --config.file=conf.yml --storage.path=data --cluster.listen-address= --web.listen-address=127.0.0.1:9093")
+		said := new(testbed.Words)
+		cmd.Stdout, cmd.Stderr = said, said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said.Wait(t, "Listening on")
+		p.Run(t, 0, "curl", "-sSf", "-H", "Content-Type: application/json", "-d", `[{"labels": {"alertname": "power"}}]`, "http://127.0.0.1:9093/api/v2/alerts")
+		if with == "" {
+			said.Wait(t, "Notify attempt failed.*x509: certificate")
+		} else {
+			p.brings(t, "Alertmanager", "")
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if len(p.arrived) > 0 {
+			t.Errorf("%q: it sends %d mails", with, len(p.arrived))
 		}
 	}
 }

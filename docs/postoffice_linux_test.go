@@ -88,7 +88,8 @@ func newPostOfficeBefore(t *testing.T, packages string, far func(*postOffice) st
 	p.Run(t, 0, "ln", "-sf", "bsd-mailx", "/usr/bin/mail") // as its postinst does
 	testbed.Write(t, "/etc/mailname", "desktop.example.com\n")
 	at := far(p)
-	p.minimail = p.Host.Prepare(t, at, "--forward", fmt.Sprintf("25:%d:%s", testbed.FreePort(t), at), "--wait", "6")
+	p.minimail = p.Host.Prepare(t, at, "--forward", fmt.Sprintf("25:%d:%s", testbed.FreePort(t), at),
+		"--forward", fmt.Sprintf("2525:%d:%s", testbed.FreePort(t), at), "--wait", "6")
 	p.minimail.Start(t)
 	return p
 }
