@@ -10,8 +10,8 @@ import (
 const (
 	Unclear  = ""         // the host may have counted it as a failed login
 	Unseen   = "unseen"   // nobody has seen us, or nobody minds
-	Early    = "early"    // who answered has hung up, or said nothing, before we could do any harm
-	Hidden   = "hidden"   // only a helper on the way to the host knows
+	Early    = "early"    // who answered has hung up, or is no sshd: we have done no harm
+	Hidden   = "hidden"   // only a helper on the way to the host knows, or a frozen host will
 	Definite = "definite" // no waiting mends it
 )
 
@@ -19,7 +19,8 @@ const (
 // repeats. They stay below what gets a user banned (sshd's PerSourcePenalties,
 // fail2ban's 5 failures in 10 min, ufw's limit of 6 connections in 30 s,
 // sshguard): of what a host may count, it sees two in 10 min, and of what it may
-// or may not see, four.
+// or may not see, four. Kinds that it may count share a place in their tables, so
+// that a mixture of them is no more.
 var pausesAfter = map[string][]time.Duration{
 	Unclear:  {3 * time.Second, 10 * time.Minute},
 	Unseen:   {time.Second, 3 * time.Second, 6 * time.Second, 10 * time.Second},
@@ -34,6 +35,9 @@ const (
 	// forgotten is how long no launch must have failed for the pauses to begin
 	// anew.
 	forgotten = time.Hour
+	// mostCounted failures that a host may count are made in countedFor, also if
+	// logins succeed in between: whoever bans does not mind those.
+	mostCounted, countedFor = 4, 10 * time.Minute
 	// held is the longest pause that clients wait through; from a longer one they
 	// are told at once.
 	held = time.Minute
@@ -71,6 +75,7 @@ type backOff struct {
 	door     chan struct{} // closed at its end: clients wait at it
 
 	failures map[string]int // of each kind, in a row
+	counted  []time.Time    // the last that a host may have counted
 }
 
 func (b *backOff) on() bool { return b.over != nil }
@@ -82,14 +87,34 @@ func (b *backOff) failed(why error, earliest time.Time) time.Duration {
 	if b.failures == nil || time.Since(b.since) > forgotten {
 		b.failures = make(map[string]int)
 	}
+	kind := f.kind
+	if mayCount(kind) {
+		kind, earliest = Unclear, b.count(earliest)
+	}
 	table := pausesAfter[f.kind]
-	d := table[min(b.failures[f.kind], len(table)-1)]
-	b.failures[f.kind]++
+	d := table[min(b.failures[kind], len(table)-1)]
+	b.failures[kind]++
 	d = max(d, time.Until(earliest))
 	d += upTo(d / 5) // so that many machines do not knock in step
 	b.why, b.since, b.hopeless = why, time.Now(), f.hopeless
 	b.until, b.over, b.door = b.since.Add(d), time.After(d), make(chan struct{})
 	return d
+}
+
+// mayCount reports whether a host may take a failure for one that a ban is made of.
+func mayCount(kind string) bool { return kind != Unseen && kind != Early }
+
+// count notes a failure of those, and returns when the next may happen, earliest
+// or later.
+func (b *backOff) count(earliest time.Time) time.Time {
+	b.counted = append(b.counted, time.Now())
+	if n := len(b.counted); n >= mostCounted {
+		b.counted = b.counted[n-mostCounted:]
+		if again := b.counted[0].Add(countedFor); again.After(earliest) {
+			return again
+		}
+	}
+	return earliest
 }
 
 // end lets those in who wait at the door.
@@ -100,10 +125,16 @@ func (b *backOff) end() {
 	b.over, b.door = nil, nil
 }
 
-// forget ends the pause and starts the pauses anew.
-func (b *backOff) forget() {
+// succeeded ends the pause and starts the pauses anew.
+func (b *backOff) succeeded() {
 	b.end()
 	b.failures = nil
+}
+
+// forget also forgets what a host may have counted: somebody has mended it.
+func (b *backOff) forget() {
+	b.succeeded()
+	b.counted = nil
 }
 
 // reply is for a client that comes while the pause is on: it waits, or is

@@ -44,7 +44,7 @@ func (t *Tunnel) Run(ctx context.Context) {
 		case l := <-t.greeted:
 			if l == now && t.answers(now) {
 				its.limit = nil
-				pauses.forget()
+				pauses.succeeded()
 			}
 		case <-its.limit:
 			its.limit = nil

@@ -47,8 +47,8 @@ const (
 const (
 	Unclear  = ""         // the host may have counted it as a failed login
 	Unseen   = "unseen"   // nobody has seen us, or nobody minds
-	Early    = "early"    // who answered has hung up, or said nothing, before we could do any harm
-	Hidden   = "hidden"   // a ProxyCommand or ProxyJump knows
+	Early    = "early"    // who answered has hung up, or is no sshd: we have done no harm
+	Hidden   = "hidden"   // a ProxyCommand or ProxyJump knows, or a host that is silent
 	Definite = "definite" // no waiting mends it
 )
 
@@ -84,7 +84,7 @@ var meanings = map[Meaning]struct {
 		return []string{"sudo fail2ban-client status sshd # on the host; it and sshd forget after ten minutes",
 			"sudo journalctl -u ssh # on the host"}
 	}},
-	Silent: {Early, "somebody answers, and does not say that it speaks ssh: a frozen sshd, a firewall, or another port's service", func(c Case) []string {
+	Silent: {Hidden, "somebody answers, and does not say that it speaks ssh: a frozen sshd, a firewall, or another port's service", func(c Case) []string {
 		return []string{"nc " + c.Host + " " + c.Port + " # must say SSH-2.0", "sudo systemctl restart ssh # on the host"}
 	}},
 	NotSSH: {Early, "what answers there is not an sshd", func(c Case) []string {

@@ -73,7 +73,7 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 		"a login cut off":           {lines: [][]said{own("Connection reset by 192.0.2.1 port 22")}, why: "Connection reset by 192.0.2.1 port 22", fail: Unclear, means: Closed},
 		"a login that falls silent": {lines: [][]said{own("Connection to 192.0.2.1 port 22 timed out")}, why: "Connection to 192.0.2.1 port 22 timed out", fail: Unclear, means: TimedOut},
 		"a ban":                     {lines: [][]said{own(closedEarly, "Connection closed by 192.0.2.1 port 22")}, why: closedEarly, fail: Early, means: HungUp},
-		"a silent banner":           {lines: [][]said{own("Connection timed out during banner exchange", "Connection to 192.0.2.1 port 22 timed out")}, why: "Connection timed out during banner exchange", fail: Early, means: Silent},
+		"a silent banner":           {lines: [][]said{own("Connection timed out during banner exchange", "Connection to 192.0.2.1 port 22 timed out")}, why: "Connection timed out during banner exchange", fail: Hidden, means: Silent},
 		"a way that is silent": {jumps: true, lines: [][]said{own("Connection timed out during banner exchange", "Connection to UNKNOWN port 65535 timed out")},
 			why: "Connection timed out during banner exchange", fail: Hidden, means: WaySilent},
 		"a helper that falls silent in the middle": {lines: [][]said{own("Connection to UNKNOWN port 65535 timed out")},
