@@ -39,6 +39,8 @@ type Meaning struct {
 	// nothing to add. Failure is then what it means for the next pause.
 	Why     string
 	Failure string
+	// Beside is that the line is only for who wants to know everything.
+	Beside bool
 }
 
 // loggedIn is told once. Whoever says it again is not ssh. What was said before
@@ -93,12 +95,16 @@ func (t *Tunnel) listen(l *launch, sshLog, stderr io.Reader, log zerolog.Logger,
 func (e *ear) hear(line string, fromLog bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if fromLog {
-		e.log.Info().Str("ssh", line).Msg("ssh says")
-	} else {
-		e.log.Info().Str("stderr", line).Msg("the host's banner, or a helper of ssh's, says")
-	}
 	why, m := e.l.lastSince(e.l.began), e.meaning(line, fromLog)
+	level := zerolog.InfoLevel
+	if m.Beside {
+		level = zerolog.DebugLevel
+	}
+	if fromLog {
+		e.log.WithLevel(level).Str("ssh", line).Msg("ssh says")
+	} else {
+		e.log.WithLevel(level).Str("stderr", line).Msg("the host's banner, or a helper of ssh's, says")
+	}
 	if m.LetIn {
 		e.l.loggedIn(m.Host)
 	}

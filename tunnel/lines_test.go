@@ -98,6 +98,20 @@ func TestTheLogAndTheRestAreHeardApart(t *testing.T) {
 	}
 }
 
+func TestWhatIsBesideThePointIsLoggedForWhoWantsToKnowAll(t *testing.T) {
+	for level, want := range map[zerolog.Level]int{zerolog.InfoLevel: 2, zerolog.DebugLevel: 4} {
+		log := new(strings.Builder)
+		cfg := Config{Listen: func() func(string, bool) Meaning {
+			return func(line string, _ bool) Meaning { return Meaning{Beside: line == "beside"} }
+		}}
+		said := "a line\r\nbeside\r\n"
+		New(cfg).listen(newLaunch(Command{}), strings.NewReader(said), strings.NewReader(said), zerolog.New(log).Level(level), nil)
+		if n := strings.Count(log.String(), "\n"); n != want {
+			t.Errorf("at %s there are %d lines, want %d: %s", level, n, want, log)
+		}
+	}
+}
+
 func TestChatterExplainsNoFailure(t *testing.T) {
 	l := newLaunch(Command{})
 	lines := []string{"Timeout, server far not responding.",

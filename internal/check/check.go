@@ -94,7 +94,7 @@ func Run(s settings.Settings) error {
 	c.checkKeys(ctx)
 	c.checkHostKey(ctx)
 	c.checkPorts()
-	c.checkLogin()
+	c.checkLogin(ctx)
 	c.checkFarEnds()
 	c.checkLimit()
 	if ctx.Err() != nil {

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -15,7 +16,7 @@ import (
 )
 
 // checkLogin is about the host: does it let us in?
-func (c *checkup) checkLogin() {
+func (c *checkup) checkLogin(ctx context.Context) {
 	l := c.login
 	switch {
 	case !l.tried:
@@ -24,7 +25,7 @@ func (c *checkup) checkLogin() {
 		c.add("login", well, fmt.Sprintf("%s lets us in, %s", c.Host, l.said.where()))
 	default:
 		said := strings.TrimPrefix(fmt.Sprint(l.err), "no tunnel to "+c.Host+": ")
-		what, fixes := c.explainLogin(l.said.verdict())
+		what, fixes := c.explainLogin(ctx, l.said.verdict())
 		if what != "" {
 			said += ": " + what
 		}
@@ -36,12 +37,12 @@ func (c *checkup) checkLogin() {
 var hasPort = regexp.MustCompile(`^[^:]+:[0-9]+$`)
 
 // explainLogin says what ssh's words mean, and what mends it.
-func (c *checkup) explainLogin(v openssh.Verdict) (what string, fixes []string) {
+func (c *checkup) explainLogin(ctx context.Context, v openssh.Verdict) (what string, fixes []string) {
 	if v.OnTheWay {
-		return v.Means.Advice(c.hop(v))
+		return v.Means.Advice(c.hop(ctx, v))
 	}
 	switch here := (openssh.Case{Name: c.Host, Host: c.config.One("hostname"), Port: c.config.One("port"),
-		ByHand: c.sshByHand, CopyKey: c.copyKey(c.firstKey())}); {
+		ByHand: c.sshByHand, CopyKey: c.copyKey(c.firstKey(c.config)), Set: func(o string) string { return "minimail check --ssh-option " + o }}); {
 	case v.Means == openssh.NoSuchHost && hasPort.MatchString(c.Host):
 		name, n, _ := strings.Cut(c.Host, ":")
 		return "a port is no part of [user@]host", []string{fail.Quote("minimail", "check", "--host", name, "--ssh-option", "Port="+n)}
@@ -57,23 +58,34 @@ func (c *checkup) explainLogin(v openssh.Verdict) (what string, fixes []string) 
 	}
 }
 
-// hop is the ssh of a ProxyJump that has failed: advice is about its host, not
-// about ours.
-func (c *checkup) hop(v openssh.Verdict) openssh.Case {
-	name := v.Host
-	if jump := c.config.One("proxyjump"); jump != "" && !strings.Contains(jump, ",") {
-		name = jump
+// hop is the login at a jump host that has failed: advice is about it, not about
+// our host.
+func (c *checkup) hop(ctx context.Context, v openssh.Verdict) openssh.Case {
+	words := v.Hop
+	if words == nil {
+		words = strings.Fields(strings.NewReplacer("'", "", `"`, "").Replace(strings.TrimPrefix(c.file(c.config.One("proxycommand")), "exec ")))
 	}
-	byHand := func(options ...string) string {
-		return c.byHand(slices.Concat([]string{c.SSH}, options, []string{"--", orElse(name, "HOP")})...)
+	if len(words) < 2 {
+		words = []string{c.SSH, orElse(v.Host, "HOST")}
 	}
-	return openssh.Case{Name: name, Host: orElse(v.Host, name), Port: "22", ByHand: byHand,
-		CopyKey: c.byHand("ssh-copy-id", "-i", c.firstKey()+".pub", orElse(name, "HOP"))}
+	last := len(words) - 1
+	name := words[last]
+	out, _, _ := openssh.Ask(ctx, openssh.Env(), words[0], append([]string{"-G"}, words[1:]...)...)
+	there := openssh.ParseConfig(out)
+	login := strings.Fields(strings.NewReplacer(" -J ", " -o ProxyJump=", " -l ", " -o User=").Replace(strings.Join(words, " ")))
+	return openssh.Case{Name: name, Host: orElse(v.Host, there.One("hostname")), Port: there.One("port"),
+		CopyKey: c.byHand(slices.Concat([]string{"ssh-copy-id", "-i", c.firstKey(there) + ".pub"}, login[1:])...),
+		ByHand: func(options ...string) string {
+			return c.byHand(slices.Concat(words[:1], options, words[1:last], []string{"--", name})...)
+		},
+		Set: func(o string) string {
+			return "# in ssh_config, below Host " + name + ": " + strings.Replace(o, "=", " ", 1)
+		}}
 }
 
 // firstKey is the identity file to have the host accept.
-func (c *checkup) firstKey() string {
-	for _, name := range c.config["identityfile"] {
+func (c *checkup) firstKey(config openssh.Config) string {
+	for _, name := range config["identityfile"] {
 		if path := c.file(name); isFile(path) {
 			return path
 		}

@@ -118,7 +118,7 @@ func (c *checkup) atSpareEnds(dir string) (s settings.Settings, first []string) 
 	for i := range s.Forwards {
 		s.Forwards[i].Near = filepath.Join(dir, fmt.Sprint(i))
 	}
-	first = []string{"-o", "LogLevel=DEBUG1"}
+	first = []string{"-v"} // to the ssh of a ProxyJump as well
 	if c.version.AtLeast(6, 8) {
 		first = append(first, "-o", "UpdateHostKeys=no")
 	}

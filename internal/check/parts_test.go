@@ -163,7 +163,7 @@ func TestWhatSSHSaysAtAFailedLoginIsExplained(t *testing.T) {
 		"kex_exchange_identification: banner line contains invalid characters":              {"not an sshd", "Port=N"},
 		"something new": {"", "ssh -v -o 'User=o'\\''me' -- far # to see more"},
 	} {
-		what, fixes := c.explainLogin(read(said))
+		what, fixes := c.explainLogin(t.Context(), read(said))
 		if !strings.Contains(what, want[0]) || !strings.Contains(strings.Join(fixes, "\n"), want[1]) {
 			t.Errorf("%s: %s, %q", said, what, fixes)
 		}
@@ -178,7 +178,7 @@ func TestAPortBehindTheHostIsNoticed(t *testing.T) {
 		"2001:db8::1":         "getent hosts 2001:db8::1",
 	} {
 		c := checkup{Settings: settings.Settings{Host: host}, config: openssh.Config{"hostname": {strings.TrimPrefix(host, "me@")}, "port": {"22"}}}
-		what, fixes := c.explainLogin(read("ssh: Could not resolve hostname X: Name or service not known"))
+		what, fixes := c.explainLogin(t.Context(), read("ssh: Could not resolve hostname X: Name or service not known"))
 		if !strings.Contains(strings.Join(fixes, "\n"), want) {
 			t.Errorf("%s: %s, %q", host, what, fixes)
 		}

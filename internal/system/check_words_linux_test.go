@@ -47,7 +47,7 @@ func TestCheckNamesTheHopThatFails(t *testing.T) {
 	testbed.Write(t, jump.Path("known_hosts"), "")
 	c := checkOf(t, m)
 	c.exits(t, 2)
-	c.says(t, "FAIL", "login", "on the way to the host: Host key verification failed.*: the host is not known", q("StrictHostKeyChecking=ask -- jump"))
+	c.says(t, "FAIL", "login", "on the way to the host: Host key verification failed.*: the host is not known", "StrictHostKeyChecking=ask -F .* -- jump")
 	c.says(t, "OK", "host key", q(h.Path("known_hosts")), "")
 	if strings.Contains(c.out, "ssh-keygen -R") {
 		t.Errorf("a good key is to be removed:\n%s", c.out)

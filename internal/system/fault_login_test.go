@@ -268,6 +268,9 @@ func TestFault34ProxyJumpAndProxyCommand(t *testing.T) {
 			c.Close()
 			m.Down(t)
 			testbed.Eventually(t, "no helper of ssh is left", func() bool { return len(testbed.Session(ssh)) == 0 })
+			if m.Log.Has("debug1") {
+				t.Error("what only tells the hops apart is logged")
+			}
 		})
 	}
 }

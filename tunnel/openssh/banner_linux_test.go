@@ -2,6 +2,9 @@ package openssh
 
 import (
 	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,15 +15,21 @@ import (
 	"minimail/internal/testbed"
 )
 
-// A real host whose banner has every line of the table, as ssh itself ends its
-// lines. It is printed in the middle of the login, to ssh's standard error.
-func TestABannerOfEveryFormDecidesNothing(t *testing.T) {
-	banner := filepath.Join(testbed.PublicDir(t), "banner")
+// everything is a file with every line of the table, as ssh itself ends its lines.
+func everything(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(testbed.PublicDir(t), "banner")
 	var lines strings.Builder
 	for _, f := range forms {
 		lines.WriteString(example(f.line) + "\r\n")
 	}
-	testbed.Write(t, banner, lines.String())
+	testbed.Write(t, file, lines.String())
+	return file
+}
+
+// A real host prints a banner in the middle of the login, to ssh's standard error.
+func TestABannerOfEveryFormDecidesNothing(t *testing.T) {
+	banner := everything(t)
 	h := testbed.NewHost(t, "Banner "+banner)
 	c := &Client{Env: Env(), Command: Command{Program: "ssh", ConfigFile: h.Path("ssh_config"), Host: "far"}}
 	for name, test := range map[string]struct {
@@ -45,6 +54,65 @@ func TestABannerOfEveryFormDecidesNothing(t *testing.T) {
 	}
 }
 
+// A jump host's banner comes by the same standard error as its ssh's words.
+func TestAJumpHostsBannerOfEveryFormDecidesNothing(t *testing.T) {
+	banner := everything(t)
+	for name, test := range map[string]struct {
+		spoil func(t *testing.T, far, jump *testbed.Host)
+		means Meaning
+		hop   string
+	}{
+		"and the way is good":   {func(*testing.T, *testbed.Host, *testbed.Host) {}, "", ""},
+		"and it refuses":        {func(t *testing.T, _, jump *testbed.Host) { refusing(t, jump) }, KeyRefused, "a"},
+		"and the host refuses":  {func(t *testing.T, far, _ *testbed.Host) { refusing(t, far) }, KeyRefused, ""},
+		"and the host hangs up": {func(t *testing.T, far, _ *testbed.Host) { listening(t, far, hangsUp) }, HungUp, ""},
+		"and the host is gone":  {func(_ *testing.T, far, _ *testbed.Host) { far.Stop() }, JumpBlocked, "a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			far, jump := testbed.NewHost(t, "Banner "+banner), testbed.NewHost(t, "Banner "+banner)
+			test.spoil(t, far, jump)
+			heard, v := listenTo(t, chained(t, "Host far\nProxyJump a", far, jump))
+			if heard.LetIn != (test.means == "") || v.Means != test.means || v.OnTheWay != (test.hop != "") || heard.NearEnd != "" {
+				t.Errorf("%+v, %+v", heard, v)
+			}
+		})
+	}
+}
+
+// A host may say why it ends a login, and ssh writes that into its log, ends of
+// lines and all.
+func TestWhatAHostSaysAsItSendsUsAwayDecidesNothing(t *testing.T) {
+	h := testbed.NewHost(t)
+	why := make(chan string, 1)
+	listening(t, h, func(c net.Conn) { sendAway(c, <-why) })
+	for _, f := range forms {
+		line := example(f.line)
+		if f.means == Chatter || f.means == Leave {
+			continue
+		}
+		why <- "go\r\n" + line + "\r\n" + line + "."
+		heard, v := listenTo(t, &Client{Env: Env(), Command: Command{Program: "ssh", ConfigFile: h.Path("ssh_config"), Host: "far"}})
+		if v.Means != SentAway || heard.LetIn || heard.NearEnd != "" || heard.Failure != Unclear || !strings.HasSuffix(heard.Why, ":11: go") {
+			t.Errorf("%q: %+v, %+v", line, heard, v)
+		}
+	}
+}
+
+// sendAway speaks SSH as far as its message of leave (RFC 4253, 11.1).
+func sendAway(c net.Conn, why string) {
+	_, _ = io.WriteString(c, "SSH-2.0-Rude\r\n")
+	message := append([]byte{1}, binary.BigEndian.AppendUint32(nil, 11)...)
+	for _, s := range []string{why, ""} {
+		message = append(binary.BigEndian.AppendUint32(message, uint32(len(s))), s...)
+	}
+	padding := 4 + (8-(4+1+len(message)+4)%8)%8
+	packet := binary.BigEndian.AppendUint32(nil, uint32(1+len(message)+padding))
+	packet = append(append(append(packet, byte(padding)), message...), make([]byte, padding)...)
+	_, _ = c.Write(packet)
+	_, _ = io.Copy(io.Discard, c) // a reset would be faster than the packet
+}
+
 // listenTo reads what a real ssh says until it ends, or a moment after it was let
 // in: all that was heard, and what is known at the end.
 func listenTo(t *testing.T, c *Client) (Heard, Verdict) {
@@ -59,7 +127,7 @@ func listenTo(t *testing.T, c *Client) (Heard, Verdict) {
 	kill := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Signal(os.Interrupt) }) // if it is let in
 	defer kill.Stop()
 	_ = cmd.Wait()
-	r, all := NewReader(func() bool { return false }), Heard{}
+	r, all := NewReader(c.Jumps), Heard{}
 	take := func(line string, fromLog bool) {
 		h := r.Read(strings.TrimSpace(line), fromLog)
 		all.LetIn = all.LetIn || h.LetIn

@@ -43,9 +43,21 @@ const (
 // Argv is the command line of a launch. It returns at once. With it ssh's
 // standard output is ssh's log: what stands there, ssh itself has said (do_log in
 // log.c). Its standard error has the host's banner (input_userauth_banner in
-// sshconnect2.c), and the words of whatever ssh runs.
+// sshconnect2.c), and the words of whatever ssh runs. The ssh of a ProxyJump is
+// as verbose as its own only by -v (main in ssh.c).
 func (c *Client) Argv() []string {
-	return slices.Concat([]string{c.Program, "-E", "/dev/stdout"}, c.arguments(c.Version, c.defaults()))
+	argv := []string{c.Program, "-E", "/dev/stdout"}
+	if c.Known().One("proxyjump") != "" && c.levelIsOurs() {
+		argv = append(argv, "-v")
+	}
+	return append(argv, c.arguments(c.Version, c.defaults())...)
+}
+
+// levelIsOurs reports whether the user has no wish how much ssh is to say.
+func (c *Client) levelIsOurs() bool {
+	return !strings.HasPrefix(c.Known().One("loglevel"), "DEBUG") && !slices.ContainsFunc(c.Options, func(o string) bool {
+		return strings.HasPrefix(strings.ToLower(o), "loglevel")
+	})
 }
 
 // Ask asks ssh what it would make of ssh_config and of the user's options by
@@ -126,7 +138,7 @@ func (c *Client) defaults() []string {
 			all = append(all, "ServerAliveCountMax="+strconv.Itoa(probes(known)))
 		}
 	}
-	if !strings.HasPrefix(known.One("loglevel"), "DEBUG") {
+	if c.levelIsOurs() {
 		all = append(all, "LogLevel=VERBOSE") // to hear why something fails, even if ssh_config says QUIET
 	}
 	if c.Version.AtLeast(6, 8) && homeIsFrozen() {

@@ -31,6 +31,7 @@ const (
 	TimedOut      Meaning = "timed-out"
 	WayEnded      Meaning = "way-ended" // a ProxyCommand or ProxyJump has
 	WaySilent     Meaning = "way-silent"
+	JumpRefused   Meaning = "jump-refused" // a ProxyCommand's ssh says so, which is not verbose
 	JumpForbids   Meaning = "jump-forbids" // a ProxyJump's host does
 	JumpBlocked   Meaning = "jump-blocked" // it cannot reach the host
 
@@ -58,6 +59,7 @@ type Case struct {
 	Host, Port string                         // what ssh makes of it
 	ByHand     func(options ...string) string // the same login, as one types it
 	CopyKey    string                         // has the host accept the key, as one types it
+	Set        func(option string) string     // gives ssh an option for it, KEYWORD=VALUE
 }
 
 // meanings are what they mean for a pause and, in words, for a person; and the
@@ -72,10 +74,10 @@ var meanings = map[Meaning]struct {
 	}},
 	NoSuchHost: {Unseen, "there is no host of that name, or no name service", func(c Case) []string {
 		return []string{"getent hosts " + c.Host + " # must print an address",
-			"minimail check --host [user@]NAME # or a Host " + c.Name + " with its HostName in ssh_config"}
+			c.Set("HostName=NAME")}
 	}},
 	Refused: {Unseen, "no sshd listens there, or a firewall refuses", func(c Case) []string {
-		return []string{"sudo systemctl start ssh # on the host", "minimail check --ssh-option Port=N # another port than " + c.Port}
+		return []string{"sudo systemctl start ssh # on the host", c.Set("Port=N") + " # another port than " + c.Port}
 	}},
 	NoAnswer: {Unseen, "the network is down, the address is wrong, or a firewall drops it", func(c Case) []string {
 		return []string{"nc -vz " + c.Host + " " + c.Port + " # must say open"}
@@ -88,7 +90,7 @@ var meanings = map[Meaning]struct {
 		return []string{"nc " + c.Host + " " + c.Port + " # must say SSH-2.0", "sudo systemctl restart ssh # on the host"}
 	}},
 	NotSSH: {Early, "what answers there is not an sshd", func(c Case) []string {
-		return []string{"minimail check --ssh-option Port=N # another port than " + c.Port}
+		return []string{c.Set("Port=N") + " # another port than " + c.Port}
 	}},
 	HostKey: {Definite, "the host is not known, or is another than before", func(c Case) []string {
 		return []string{c.ByHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint, say yes"}
@@ -99,14 +101,14 @@ var meanings = map[Meaning]struct {
 	KeyRefused: {Definite, "the host does not accept the key", func(c Case) []string {
 		return []string{c.CopyKey, c.ByHand("-v") + " # shows which keys are offered"}
 	}},
-	MoreWanted: {Definite, "the host wants more than the key, a second factor, and nobody is there to give it", func(Case) []string {
-		return []string{"# in the host's sshd_config: Match User NAME, and below it AuthenticationMethods publickey"}
+	MoreWanted: {Definite, "the host wants more than the key, a second factor, and nobody is there to give it", func(c Case) []string {
+		return []string{"# in the sshd_config of " + c.Name + ": Match User NAME, and below it AuthenticationMethods publickey"}
 	}},
-	OtherWanted: {Definite, "the host takes no keys, and nobody is there to type a password", func(Case) []string {
-		return []string{"# in the host's sshd_config: PubkeyAuthentication yes"}
+	OtherWanted: {Definite, "the host takes no keys, and nobody is there to type a password", func(c Case) []string {
+		return []string{"# in the sshd_config of " + c.Name + ": PubkeyAuthentication yes"}
 	}},
-	TooManyKeys: {Definite, "ssh offered too many keys before the right one", func(Case) []string {
-		return []string{"minimail check --ssh-option IdentitiesOnly=yes --ssh-option IdentityFile=KEY"}
+	TooManyKeys: {Definite, "ssh offered too many keys before the right one", func(c Case) []string {
+		return []string{c.Set("IdentitiesOnly=yes") + " # and IdentityFile, which names the key"}
 	}},
 	SentAway: {Unclear, "the host ended the login, and says why", tryIt},
 	Closed:   {Unclear, "the host ended the login without a reason: an account that has expired or is locked (sshd's log tells), or a connection that was cut", tryIt},
@@ -115,8 +117,11 @@ var meanings = map[Meaning]struct {
 	}},
 	TimedOut: {Unclear, "the host fell silent in the middle of the login", tryIt},
 	WayEnded: {Hidden, "the way to the host, a ProxyCommand or ProxyJump, has ended", tryIt},
-	JumpForbids: {Definite, "the sshd on the way does not let us forward through it", func(Case) []string {
-		return []string{"# in its sshd_config: AllowTcpForwarding local, and PermitOpen must allow the host behind it"}
+	JumpRefused: {Definite, "the host on the way does not accept the key, or wants more than that: a second factor, or a password, which nobody is there to type", func(c Case) []string {
+		return []string{c.CopyKey, c.ByHand("-v") + " # shows which keys are offered, and what the host wants"}
+	}},
+	JumpForbids: {Definite, "the sshd on the way does not let us forward through it", func(c Case) []string {
+		return []string{"# in the sshd_config of " + c.Name + ": AllowTcpForwarding local, and PermitOpen must allow the host behind it"}
 	}},
 	JumpBlocked: {Unseen, "the host on the way cannot reach the one behind it: that is down, has no sshd there, or a firewall is between", tryIt},
 	WaySilent:   {Hidden, "nothing comes by the way to the host, a ProxyCommand or ProxyJump: it, or one of the hosts, is stuck", tryIt},

@@ -20,16 +20,21 @@ type Heard struct {
 	Why string
 	// Failure is what that means for the next pause.
 	Failure string
+	// Beside is that ssh says this line only because we want to know which hop
+	// fails (see Client.Argv).
+	Beside bool
 }
 
 // A Verdict is what is known of a launch, for a person.
 type Verdict struct {
 	Means Meaning
-	At    Stage  // where ssh says so
 	Line  string // of ssh's, that says so
 	Host  string // that the line names, as ssh knows it; may be empty
-	// OnTheWay is that a ProxyJump's ssh says so, not the one that was launched.
+	// OnTheWay is that the ssh of a jump host says so, not the one that was
+	// launched. Hop is then its command line, as ssh has made it of ProxyJump,
+	// but for -W, and the host is its last word; nil: the way is a ProxyCommand.
 	OnTheWay bool
+	Hop      []string
 }
 
 // A Reader reads what one launch of ssh says. All of its methods may be called
@@ -41,13 +46,19 @@ type Verdict struct {
 // is shown, and decides nothing but in two cases. The first: ssh has written
 // nothing to its log, as it ends before it has opened that (a bad -o), or is a
 // program of the user's that does without. The second: the way to the host is
-// known to be another ssh, and has ended; then its last words count.
+// known to be another ssh, and has ended before the host has said that it speaks
+// ssh; then its words count that it has said since a host let it in.
 type Reader struct {
 	jumps func() bool
 
 	mu         sync.Mutex
 	own, other voice
 	in         bool
+	deaf       bool     // a host has said why it sends us away: its words may look like ssh's
+	aloud      bool     // ssh was given -v
+	jump       string   // command line of the last jump host's ssh; empty: it is not known
+	before     []string // and of those that it goes by, from the last to the first
+	passed     int      // jump hosts that have let their ssh in
 }
 
 // NewReader returns the reader of one launch. jumps reports whether another ssh
@@ -59,19 +70,28 @@ func (r *Reader) Read(line string, fromLog bool) Heard {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, v := parse(line), &r.other
+	if fromLog {
+		v = &r.own
+		if r.deaf && s.means != Leave {
+			return Heard{}
+		}
+		r.deaf = r.deaf || s.means == SentAway || s.means == TooManyKeys
+		r.aloud = r.aloud || !v.spoken && s.means == Chatter && strings.HasPrefix(line, "OpenSSH_") // main (ssh.c)
+	}
+	r.hop(s, fromLog)
 	if r.in && s.at != Session && s.means != Chatter {
 		s = saying{line: s.line} // ssh says such a thing no more
 	}
-	if fromLog {
-		v = &r.own
-	}
 	v.hear(s)
 	if s.means == Chatter {
-		return Heard{}
+		return Heard{Beside: r.aloud && s.at == Settings}
 	}
 	var h Heard
 	if fromLog {
-		h.NearEnd = s.end
+		if h.NearEnd = s.end; v.opened {
+			h.NearEnd = "" // that was long ago: it is in the host's words about a channel
+		}
+		v.opened = v.opened || s.means == FarRefused || s.means == Forbidden
 		if s.means == LetIn && !r.in {
 			h.LetIn, h.Host, r.in = true, s.address, true
 			r.own, r.other = voice{spoken: true}, voice{} // what was said before explains nothing from now on
@@ -81,63 +101,133 @@ func (r *Reader) Read(line string, fromLog bool) Heard {
 	return h
 }
 
+// hop follows a ProxyJump, whose ssh says as much as its own at -v: which others
+// it goes by, before any of them connects, and when their hosts let them in.
+func (r *Reader) hop(s saying, fromLog bool) {
+	command, ok := strings.CutPrefix(s.line, implicit)
+	switch {
+	case ok && fromLog:
+		r.jump = command
+	case ok && !r.other.connecting:
+		r.before = append(r.before, command)
+	case fromLog:
+	case strings.HasPrefix(s.line, connecting):
+		r.other.connecting = true
+	case s.means == LetIn:
+		r.passed++
+		r.other = voice{connecting: true} // what was said before may be its banner
+	}
+}
+
 // Verdict is what is known up to now.
 func (r *Reader) Verdict() Verdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, onTheWay := r.decisive()
-	return Verdict{s.means, s.at, s.line, s.host, onTheWay}
+	v := Verdict{Means: s.means, Line: s.line, Host: s.host, OnTheWay: onTheWay}
+	if all := append([]string{r.jump}, r.before...); onTheWay && r.jump != "" {
+		at := r.passed // as many hosts have been passed, and if one of them speaks, it is the last
+		if s.at == Session && at > 0 {
+			at--
+		}
+		v.Hop = strings.Fields(forwarding.ReplaceAllString(all[max(0, len(all)-1-at)], " "))
+	}
+	return v
 }
 
 // decisive is the line that says why ssh ends, if it ends now.
 func (r *Reader) decisive() (s saying, onTheWay bool) {
-	switch {
+	s = r.own.reason
+	open := r.jump != "" && r.passed > len(r.before)
+	switch told := r.other.reason; {
 	case !r.own.spoken && !r.in:
-		return r.other.reason, false
-	case r.own.reason.means == WayEnded && r.jumps() && r.other.reason.means != "":
-		s = r.other.reason
-		if m, ok := ofAJump[s.means]; ok {
-			s.means = m
+		return told, false
+	case s.means != WayEnded && s.means != WaySilent:
+		return s, false
+	case s.means == WayEnded && !r.own.spokenTo() && (r.jump != "" || r.jumps()) && told.explains():
+		if r.jump != "" && r.passed > 0 {
+			told = r.other.byOpenWay()
 		}
-		return s, true
+		return ofAJump(told, r.jump != ""), true
+	case open:
+		return r.own.byOpenWay(), false
 	}
-	return r.own.reason, false
+	return s, r.jump != ""
 }
 
-// ofAJump is what a line means that a jump host's ssh says.
-var ofAJump = map[Meaning]Meaning{
-	Closed:     ClosedAnyTime, // since 10.0 only a verbose ssh tells when, and that one is not
-	Forbidden:  JumpForbids,
-	FarRefused: JumpBlocked,
+// spokenTo reports whether the host has said that it speaks ssh.
+func (v *voice) spokenTo() bool { return v.reason.at != Banner && v.before.means != HungUp }
+
+// byOpenWay is the reason, if the hosts on the way have done their part: then the
+// end of the way is what the host does.
+func (v *voice) byOpenWay() saying {
+	s := v.reason
+	switch {
+	case s.means == WayEnded && v.spokenTo():
+		s.means = Closed
+	case s.means == WayEnded && v.before.means == HungUp:
+		return v.before
+	case s.means == WayEnded:
+		s.means = HungUp
+	case s.means == WaySilent && s.at == Banner:
+		s.means = Silent
+	case s.means == WaySilent:
+		s.means = TimedOut
+	}
+	return s
+}
+
+// ofAJump is what a line means that a jump host's ssh says. One that is not
+// verbose does not tell whether the host has taken the key, and wants more, nor
+// since 10.0 when a connection was closed.
+func ofAJump(s saying, aloud bool) saying {
+	switch {
+	case s.means == Forbidden:
+		s.means = JumpForbids
+	case s.means == FarRefused:
+		s.means = JumpBlocked
+	case s.means == Closed && !aloud:
+		s.means = ClosedAnyTime
+	case (s.means == KeyRefused || s.means == OtherWanted) && !aloud:
+		s.means = JumpRefused
+	}
+	return s
 }
 
 // why is what a failure would be, and the words for it.
 func (r *Reader) why() (words, failure string) {
 	s, onTheWay := r.decisive()
 	failure = meanings[s.means].failure
+	words = orElse(r.own.last, r.other.last)
 	switch {
 	case r.in:
-		return orElse(r.own.last, r.other.last), Unseen
-	case onTheWay:
-		return "on the way to the host: " + r.other.why(), failure
+		return words, Unseen
+	case onTheWay && s.means != WayEnded && s.means != WaySilent:
+		return "on the way to the host: " + s.with(r.other.details) + afterWords(s.means, r.other.said), failure
 	case s.means == "":
-		return orElse(r.own.last, r.other.last), failure
+		return words, failure
 	case !r.own.spoken:
-		return r.other.why(), failure
+		return s.with(r.other.details), failure
 	case s.means == WayEnded && r.other.last != "":
 		return "the way to the host has ended: " + r.other.last, failure
-	case s.means == Closed || s.means == SentAway || s.means == Silent || s.means == WaySilent:
-		return r.own.why() + lastWords(r.other.last), failure
 	}
-	return r.own.why(), failure
+	words = s.with(r.own.details) + afterWords(s.means, r.other.last)
+	if onTheWay {
+		words = "on the way to the host: " + words
+	}
+	return words, failure
 }
 
-// lastWords are those of the host's banner: PAM says there why it refuses.
-func lastWords(line string) string {
-	if line == "" {
-		return ""
+// afterWords are those of the host's banner, if s is an end that it may explain:
+// PAM says there why it refuses.
+func afterWords(m Meaning, line string) string {
+	switch m {
+	case Closed, ClosedAnyTime, SentAway, Silent, WaySilent, TimedOut:
+		if line != "" {
+			return ", after it had said: " + line
+		}
 	}
-	return ", after it had said: " + line
+	return ""
 }
 
 // A saying is a line, and what it means.
@@ -184,13 +274,16 @@ func takesKeys(methods string) bool {
 
 // A voice is who speaks at one of the places.
 type voice struct {
-	spoken  bool
-	reason  saying   // that has been given
-	before  saying   // the reason before, which may be another ssh's
-	details []string // of the reason
-	host    string   // that the details name
-	partial bool
-	last    string // line that is not beside the point
+	spoken     bool
+	connecting bool     // a ProxyJump's ssh is
+	opened     bool     // a channel was asked for
+	reason     saying   // that has been given
+	before     saying   // the reason before, which may be another ssh's
+	details    []string // of the reason
+	host       string   // that the details name
+	partial    bool
+	last       string // line that is not beside the point
+	said       string // the last of these that nobody knows: a banner's
 }
 
 // hear takes the next line. What counts is the last that gives a reason.
@@ -204,14 +297,17 @@ func (v *voice) hear(s saying) {
 		return
 	case s.means == Detail || s.means == Partial:
 		v.detail(s)
-	case s.means == WayEnded && v.reason.means == HungUp && v.before.means != "":
+	case s.means == WayEnded && v.reason.means == HungUp && v.before.explains():
 		v.reason = v.before // the ssh that it went by has said why
-	case s.means == WayEnded && v.reason.means != "" && v.reason.means != HungUp:
+	case s.means == WayEnded && v.reason.explains() && v.reason.means != HungUp:
 		// The same: since 10.0 only a verbose ssh says that it was hung up on.
 	default:
 		v.gives(s)
 	}
 	v.last = s.line
+	if s.means == "" {
+		v.said = s.line
+	}
 }
 
 func (v *voice) detail(s saying) {
@@ -250,12 +346,15 @@ func (v *voice) follows(s saying) bool {
 	return false
 }
 
-// why is the reason with its details.
-func (v *voice) why() string {
-	if len(v.details) == 0 {
-		return v.reason.line
+// explains reports whether s is known, and bad.
+func (s saying) explains() bool { return s.means != "" && s.means != LetIn }
+
+// with is a reason with its details.
+func (s saying) with(details []string) string {
+	if len(details) == 0 {
+		return s.line
 	}
-	return v.reason.line + " (" + strings.Join(v.details, "; ") + ")"
+	return s.line + " (" + strings.Join(details, "; ") + ")"
 }
 
 func orElse(s, other string) string {

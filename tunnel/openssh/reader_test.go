@@ -2,6 +2,7 @@ package openssh
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 )
 
@@ -99,13 +100,13 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 		"an unknown line of a helper's":  {lines: [][]said{rest("sh: 1: nc: not found"), own(closedEarly, wayClosed)}, why: "the way to the host has ended: sh: 1: nc: not found", fail: Hidden, means: WayEnded},
 		"a way that ends without a word": {lines: [][]said{own(closedEarly, wayClosed)}, why: "Connection closed by UNKNOWN port 65535", fail: Hidden, means: WayEnded},
 		"a jump host that refuses the key": {jumps: true, lines: [][]said{rest("me@jump: Permission denied (publickey)."), own(closedEarly, wayClosed)},
-			why: "on the way to the host: me@jump: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "jump", onWay: true},
+			why: "on the way to the host: me@jump: Permission denied (publickey)", fail: Definite, means: JumpRefused, host: "jump", onWay: true},
 		"a jump host that nobody knows": {jumps: true, lines: [][]said{rest("No ED25519 host key is known for jump and you have requested strict checking.", "Host key verification failed."), own(closedEarly, wayClosed)},
 			why: "on the way to the host: Host key verification failed (No ED25519 host key is known for jump and you have requested strict checking)", fail: Definite, means: HostKey, host: "jump", onWay: true},
 		"a jump host that does not answer": {jumps: true, lines: [][]said{rest("ssh: connect to host jump port 22: No route to host"), own(closedEarly, wayClosed)},
 			why: "on the way to the host: ssh: connect to host jump port 22: No route to host", fail: Unseen, means: NoAnswer, host: "jump", onWay: true},
 		"the first of two jump hosts": {jumps: true, lines: [][]said{rest("me@a: Permission denied (publickey).", closedEarly, wayClosed), own(closedEarly, wayClosed)},
-			why: "on the way to the host: me@a: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "a", onWay: true},
+			why: "on the way to the host: me@a: Permission denied (publickey)", fail: Definite, means: JumpRefused, host: "a", onWay: true},
 		"a helper that is gone before ssh's first line": {lines: [][]said{rest("sh: 1: no-such-program: not found"), own("banner exchange: Connection to UNKNOWN port 65535: Broken pipe")},
 			why: "the way to the host has ended: sh: 1: no-such-program: not found", fail: Hidden, means: WayEnded},
 		"a host that is gone before ssh's first line": {lines: [][]said{own("banner exchange: Connection to 192.0.2.1 port 22: Broken pipe")},
@@ -123,7 +124,7 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 		"a ban at a jump host, before": {jumps: true, lines: [][]said{rest(closedEarly, "Connection closed by 192.0.2.7 port 22"), own(closedEarly, wayClosed)},
 			why: "on the way to the host: " + closedEarly, fail: Early, means: HungUp, onWay: true},
 		"the first of two jump hosts, OpenSSH 10": {jumps: true, lines: [][]said{rest("me@a: Permission denied (publickey).", wayClosed), own(closedEarly, wayClosed)},
-			why: "on the way to the host: me@a: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "a", onWay: true},
+			why: "on the way to the host: me@a: Permission denied (publickey)", fail: Definite, means: JumpRefused, host: "a", onWay: true},
 		"a jump host, and a host that refuses the key": {jumps: true, lines: [][]said{rest("me@jump: Permission denied (publickey)."), own(denied)}, why: "me@far: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "far"},
 		"a helper that plays ssh": {lines: [][]said{rest("me@jump: Permission denied (publickey)."), own(closedEarly, wayClosed)},
 			why: "the way to the host has ended: me@jump: Permission denied (publickey)", fail: Hidden, means: WayEnded},
@@ -161,7 +162,7 @@ func TestNoBannerDecidesAnything(t *testing.T) {
 				}
 				plain, before := decisions(jumps, last)
 				banner, after := decisions(jumps, rest(example(f.line)), last)
-				if banner != plain || after != before {
+				if banner != plain || !reflect.DeepEqual(after, before) {
 					t.Errorf("%s, jumps %t: with the banner %q: %s %+v, without %s %+v", end, jumps, example(f.line), banner, after, plain, before)
 				}
 			}

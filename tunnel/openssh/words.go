@@ -30,6 +30,7 @@ type form struct {
 // 10.5, with the function of OpenSSH that says it. The first that fits counts.
 var forms = []form{
 	{Settings, Chatter, "debug1: TEXT"},                                                                    // do_log (log.c)
+	{Settings, Chatter, "RELEASE, TEXT"},                                                                   // main (ssh.c), if there is a -v
 	{Settings, Chatter, "debug2: TEXT"},                                                                    // do_log (log.c)
 	{Settings, Chatter, "debug3: TEXT"},                                                                    // do_log (log.c)
 	{Settings, BadSettings, "command-line: line N: REASON"},                                                // process_config_line_depth (readconf.c), for -o
@@ -79,8 +80,10 @@ var forms = []form{
 	{Login, Closed, "Connection closed by ADDRESS port PORT"},                                              // sshpkt_vfatal (packet.c)
 	{Login, Closed, "Connection reset by ADDRESS port PORT"},                                               // sshpkt_vfatal (packet.c)
 	{Login, TimedOut, "Connection to ADDRESS port PORT timed out"},                                         // sshpkt_vfatal (packet.c)
+	{Login, WayEnded, "FUNCTION: Connection to UNKNOWN port 65535: Broken pipe"},                           // sshpkt_vfatal (packet.c), for ssh_dispatch_run_fatal (dispatch.c)
+	{Login, Closed, "FUNCTION: Connection to ADDRESS port PORT: Broken pipe"},                              // the same
 	{Login, Leave, "Disconnected from ADDRESS port PORT"},                                                  // sshpkt_vfatal (packet.c)
-	{Login, WayEnded, "banner exchange: Connection to UNKNOWN port 65535: Broken pipe"},                    // sshpkt_vfatal (packet.c), of a ProxyCommand that is gone
+	{Banner, WayEnded, "banner exchange: Connection to UNKNOWN port 65535: Broken pipe"},                   // sshpkt_vfatal (packet.c), of a ProxyCommand that is gone
 	{Banner, HungUp, "banner exchange: Connection to ADDRESS port PORT: Broken pipe"},                      // sshpkt_vfatal (packet.c)
 	{Banner, NotSSH, "banner exchange: Connection to ADDRESS port PORT: invalid format"},                   // sshpkt_vfatal (packet.c); since 10.0 only a verbose ssh says more
 	{Login, Leave, "banner exchange: Connection to ADDRESS port PORT: REASON"},                             // sshpkt_vfatal (packet.c), for ssh_login
@@ -115,7 +118,7 @@ var forms = []form{
 // blanks are what stands in a form for what changes. HOST and END are told to
 // whoever asks what a line means.
 var blanks = map[string]string{
-	"PROGRAM": `\S+`, "HOST": `(?P<host>[^\s@]+?)`, "ADDRESS": `(?P<address>\S+)`, "PORT": `(?P<port>\d+)`, "END": `(?P<end>.+)`, "N": `\d+`,
+	"PROGRAM": `\S+`, "FUNCTION": `\w+`, "RELEASE": `OpenSSH_\S.*?`, "HOST": `(?P<host>[^\s@]+?)`, "ADDRESS": `(?P<address>\S+)`, "PORT": `(?P<port>\d+)`, "END": `(?P<end>.+)`, "N": `\d+`,
 	"USER": `.+?`, "METHODS": `(?P<methods>[^()]*)`, "METHOD": `[^"]+`, "OPTION": `.+`, "KEY": `\S+`, "FILE": `.+`, "REASON": `.+`, "TEXT": `.*`,
 }
 
@@ -137,6 +140,15 @@ var patterns = sync.OnceValue(func() []*regexp.Regexp {
 	return all
 })
 
+// What tells of a ProxyJump, before anybody is connected to, and then.
+const (
+	implicit   = "debug1: Setting implicit ProxyCommand from ProxyJump: " // main (ssh.c)
+	connecting = "debug1: Connecting to "                                 // ssh_connect_direct (sshconnect.c)
+)
+
+// forwarding are the words of a ProxyJump's command line that one does not type.
+var forwarding = regexp.MustCompile(` -v+ -W '\[%h\]:%p' `)
+
 // A Step is a point that a login has passed.
 type Step string
 
@@ -153,7 +165,7 @@ var steps = []struct {
 	step Step
 	line *regexp.Regexp
 }{
-	{Resolved, regexp.MustCompile(`^debug1: Connecting to \S+ \[\S+\] port \d+\.$`)},                                                    // ssh_connect_direct (sshconnect.c)
+	{Resolved, regexp.MustCompile(`^` + connecting + `\S+ \[\S+\] port \d+\.$`)},                                                        // ssh_connect_direct (sshconnect.c)
 	{Connected, regexp.MustCompile(`^debug1: Connection established\.$`)},                                                               // ssh_connect_direct (sshconnect.c)
 	{KeysExchanged, regexp.MustCompile(`^debug1: SSH2_MSG_NEWKEYS received$`)},                                                          // ssh_set_newkeys (kex.c, packet.c)
 	{KeyOffered, regexp.MustCompile(`^debug1: Offering public key: .+$`)},                                                               // send_pubkey_test (sshconnect2.c)

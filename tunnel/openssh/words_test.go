@@ -10,7 +10,7 @@ import (
 func example(form string) string {
 	return blank.ReplaceAllStringFunc(form, func(word string) string {
 		e, ok := map[string]string{
-			"PROGRAM": "ssh", "HOST": "far.test", "ADDRESS": "192.0.2.1", "PORT": "2222", "END": "1025", "N": "7", "USER": "me",
+			"PROGRAM": "ssh", "FUNCTION": "ssh_dispatch_run_fatal", "RELEASE": "OpenSSH_9.2p1 Debian", "HOST": "far.test", "ADDRESS": "192.0.2.1", "PORT": "2222", "END": "1025", "N": "7", "USER": "me",
 			"METHODS": "publickey,password", "METHOD": "publickey", "OPTION": "prot", "KEY": "ED25519", "FILE": "/home/me/.ssh/a file",
 			"REASON": "some reason: or two", "TEXT": "some text",
 		}[word]
@@ -53,7 +53,7 @@ func TestEachMeaningSaysWhatItMeansForThePausesAndForAPerson(t *testing.T) {
 			t.Errorf("%q has no entry", f.means)
 		}
 	}
-	c := Case{Name: "far", Host: "far.test", Port: "2222", CopyKey: "ssh-copy-id far",
+	c := Case{Name: "far", Host: "far.test", Port: "2222", CopyKey: "ssh-copy-id far", Set: func(option string) string { return "minimail check --ssh-option " + option },
 		ByHand: func(options ...string) string {
 			return strings.Join(append([]string{"ssh"}, append(options, "far")...), " ")
 		}}
