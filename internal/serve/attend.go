@@ -46,7 +46,7 @@ func (l *life) attend() error {
 	defer stop()
 	h := &handing{doors: l.doors}
 	f := l.newForwarder(h)
-	served, failed, free := l.open(ctx, t, f, h)
+	served, failed, free := l.open(ctx, t, f)
 	heirs := l.answer(t, f, free)
 	l.ready()
 	var err error
@@ -79,7 +79,6 @@ func (l *life) attend() error {
 		case <-over:
 			over, freed = nil, free
 		case <-freed:
-			h.hands.Wait() // for those that are passed on again
 			l.log.Info().Msg("stopped")
 			return err
 		}
@@ -128,10 +127,10 @@ type answer func(context.Context, net.Conn) error
 // open starts to serve at every door. served is closed when the last client
 // has gone after ctx is done; failed gets the reason if a door breaks; free is
 // closed when the near ends are, which the minimail before us may still have.
-func (l *life) open(ctx context.Context, t *tunnel.Tunnel, f *forward.Forwarder, h *handing) (served <-chan struct{}, failed <-chan error, free <-chan struct{}) {
+func (l *life) open(ctx context.Context, t *tunnel.Tunnel, f *forward.Forwarder) (served <-chan struct{}, failed <-chan error, free <-chan struct{}) {
 	var serving sync.WaitGroup
 	broken := make(chan error, 1)
-	passed, free := l.passedOn(h)
+	passed, free := l.passedOn()
 	for _, d := range l.doors {
 		accept, answered := f.Serve, answer(nil)
 		if d.SMTP {
@@ -155,7 +154,7 @@ func (l *life) open(ctx context.Context, t *tunnel.Tunnel, f *forward.Forwarder,
 			}
 			serving.Go(func() { serve(at) })
 			if p := passed[at.Addr().String()]; p != nil {
-				serving.Go(func() { serve(p) })
+				serving.Go(func() { _ = accept(ctx, p, dial) }) // until it is closed
 			}
 		}
 	}

@@ -20,7 +20,6 @@ import (
 type handing struct {
 	to    atomic.Pointer[daemon.Heir]
 	doors []door
-	hands sync.WaitGroup // clients that were passed to us, and that nobody has accepted yet
 }
 
 // heir is forward's Heir. Without one the clients of the service manager's
@@ -105,8 +104,8 @@ func (l *life) waitFor(ctx context.Context, free <-chan struct{}) error {
 }
 
 // passedOn are listeners, by address, for the clients that the minimail before
-// us passes on. free is closed when that one's ssh has ended.
-func (l *life) passedOn(h *handing) (at map[string]*passing, free <-chan struct{}) {
+// us passes on, until it has ended. free is closed when its ssh has.
+func (l *life) passedOn() (at map[string]*passing, free <-chan struct{}) {
 	gone := make(chan struct{})
 	if l.before == nil {
 		close(gone)
@@ -115,41 +114,34 @@ func (l *life) passedOn(h *handing) (at map[string]*passing, free <-chan struct{
 	at = map[string]*passing{}
 	for _, d := range l.doors {
 		for _, listener := range d.listeners {
-			at[listener.Addr().String()] = &passing{at: listener.Addr(), h: h, clients: make(chan net.Conn), closed: make(chan struct{})}
+			at[listener.Addr().String()] = &passing{listener.Addr(), make(chan net.Conn), make(chan struct{})}
 		}
 	}
 	go func() { // ends with the one before us, which attend waits for
-		defer close(gone)
+		var hands sync.WaitGroup
 		l.before.Clients(func(to string, client net.Conn) {
 			if p := at[to]; p != nil {
-				h.hands.Go(func() { p.hand(client) }) // ends when it is accepted, or p is closed
+				hands.Go(func() { p.clients <- client }) // ends when it is accepted
 			} else {
 				client.Close()
 			}
 		})
+		close(gone)
+		hands.Wait()
+		for _, p := range at {
+			close(p.closed)
+		}
 	}()
 	return at, gone
 }
 
-// A passing is a listener for clients that somebody else has accepted.
+// A passing is a listener for clients that somebody else has accepted. They come
+// as long as he is there, also when we do not accept others any more: who takes
+// no notice of Close knows what to do with each.
 type passing struct {
 	at      net.Addr
-	h       *handing
 	clients chan net.Conn
 	closed  chan struct{}
-	once    sync.Once
-}
-
-func (p *passing) hand(client net.Conn) {
-	select {
-	case p.clients <- client:
-	case <-p.closed:
-		if pass, _ := p.h.heir(p.at); pass != nil {
-			pass(client)
-		} else {
-			client.Close()
-		}
-	}
 }
 
 func (p *passing) Accept() (net.Conn, error) {
@@ -161,9 +153,5 @@ func (p *passing) Accept() (net.Conn, error) {
 	}
 }
 
-func (p *passing) Close() error {
-	p.once.Do(func() { close(p.closed) })
-	return nil
-}
-
+func (p *passing) Close() error   { return nil }
 func (p *passing) Addr() net.Addr { return p.at }

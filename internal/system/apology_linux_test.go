@@ -159,3 +159,45 @@ func TestAStopLeavesTheServiceManagersQueue(t *testing.T) {
 	activated(t, m, l)
 	came.leaves(t)
 }
+
+// TestAStopDuringAHandoverTurnsNobodyAway: those who waited are passed on to one
+// that is told to stop at once. They are served all the same, for they would be
+// if it had not been started yet.
+func TestAStopDuringAHandoverTurnsNobodyAway(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	dir := testbed.PublicDir(t)
+	ssh, login := filepath.Join(dir, "ssh"), filepath.Join(dir, "login")
+	testbed.Write(t, ssh, `#!/bin/sh
+case $* in *-N*-L*) while [ ! -e `+login+` ]; do sleep 0.02; done ;; esac
+exec ssh "$@"`)
+	testbed.Run(t, "chmod", "755", ssh)
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--ssh", ssh, "--wait", "60s", "--drain", "60s")
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: m.Port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	manager, said := notified(t)
+	cmd := activated(t, m, l, "NOTIFY_SOCKET="+manager)
+	said.Wait(t, "READY=1")
+	const n = 200
+	var waiting []net.Conn
+	for range n {
+		waiting = append(waiting, m.Dial(t))
+	}
+	testbed.Eventually(t, "all of them wait", func() bool { return strings.Contains(statusOf(t, m), "200 waiting") })
+	if out, err := reloadAs(cmd.Process.Pid, m); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := syscall.Kill(pidOf(t, m), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	testbed.Write(t, login, "")
+	for i, c := range waiting {
+		b := make([]byte, 4)
+		if _, err := c.Read(b); err != nil || string(b) != "220 " {
+			t.Fatalf("client %d got %q, %v\n%s", i, b, err, m.Log)
+		}
+	}
+}
