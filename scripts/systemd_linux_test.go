@@ -38,6 +38,10 @@ func TestSystemdBootsItWithoutRootAtAnyMoment(t *testing.T) {
 		if systemctl("show", "--property=MainPID", "minimail") == before {
 			t.Error("reload has left the old one, with the old settings")
 		}
+		// It would not wait for the end of another one's child.
+		if said, _ := m.Inside("journalctl", "--no-pager", "-u", "minimail"); strings.Contains(said, "not our child") || strings.Contains(said, "reception only permitted") {
+			t.Errorf("systemd says\n%s", said)
+		}
 		systemctl("restart", "minimail")
 		m.Sends(t)
 		pid = theService(t)

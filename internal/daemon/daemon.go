@@ -93,20 +93,14 @@ func startDaemon(s settings.Settings, replaces bool) error {
 		return err
 	}
 	defer start.close()
-	stdout := os.Stdout
-	os.Stdout = daemons // go-daemon hands it on, and closes it here
-	d := daemon.Context{LogFileName: "/dev/stdout", Umask: 0o022, Args: append([]string{os.Args[0]}, s.Args()...)}
-	child, err := d.Reborn()
-	os.Stdout = stdout
-	if child == nil {
+	child, err := launch(s, daemons)
+	if err != nil {
 		daemons.Close()
-		return fmt.Errorf("cannot start the daemon: %w", err)
+		return err
 	}
 	slow := time.AfterFunc(slowAfter, func() {
 		fail.Print(os.Stderr, fail.Hint(fmt.Errorf("still waiting for the daemon, pid %d, to be ready", child.Pid), "Ctrl-C ends both"))
 	})
-	// An error beside a child means that the child was gone before it had been
-	// told all: its own words say more.
 	sentence, err := start.wait(child)
 	slow.Stop()
 	if err == nil {
@@ -115,6 +109,21 @@ func startDaemon(s settings.Settings, replaces bool) error {
 		removeStale(s.PidFile) // it had no time to do so itself, or was not root any more
 	}
 	return err
+}
+
+// launch starts the daemon; out becomes its stdout and stderr, and is closed here.
+func launch(s settings.Settings, out *os.File) (*os.Process, error) {
+	stdout := os.Stdout
+	os.Stdout = out // go-daemon hands it on
+	d := daemon.Context{LogFileName: "/dev/stdout", Umask: 0o022, Args: append([]string{os.Args[0]}, s.Args()...)}
+	child, err := d.Reborn()
+	os.Stdout = stdout
+	if child == nil {
+		return nil, fmt.Errorf("cannot start the daemon: %w", err)
+	}
+	// An error beside a child means that the child was gone before it had been
+	// told all: its own words say more.
+	return child, nil
 }
 
 // KeepToOurselves has the kernel close what our caller has left open when we
@@ -134,7 +143,10 @@ func beDaemon(s settings.Settings, life Life) error {
 	if err != nil {
 		return err
 	}
-	if err = leaveStarter(); err == nil {
+	if err = leaveStarter(); err == nil && os.Getenv("MAINPID") != "" {
+		return leaveToManager(s)
+	}
+	if err == nil {
 		err = life(s, tell)
 	}
 	if err != nil {
@@ -152,6 +164,7 @@ func leaveStarter() error {
 	// What go-daemon has left open and set is not for ssh.
 	KeepToOurselves()
 	os.Unsetenv("_GO_DAEMON")
+	waitForManager()
 	if err := os.Chdir("/"); err != nil {
 		return fmt.Errorf("cannot leave the directory: %w", err)
 	}

@@ -6,7 +6,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"minimail/internal/fail"
 	"minimail/internal/settings"
@@ -64,4 +66,28 @@ func bySystemd(s settings.Settings, word string) error {
 		return fail.Hint(fmt.Errorf("cannot %s the service: %w", word, err), "systemctl status minimail")
 	}
 	return nil
+}
+
+// orphanOf is whose child the daemon is that ExecReload= has started, until that
+// one has ended.
+const orphanOf = "_MINIMAIL_ORPHAN_OF"
+
+// leaveToManager starts the daemon of an ExecReload= once more, and returns, so
+// that it becomes a child of the service manager's. Of a MAINPID= that is not,
+// systemd would not wait for the end when it is to stop: it sends KILL right after
+// TERM, whatever clients are at work (service.c, service_enter_signal; kill_context).
+func leaveToManager(s settings.Settings) error {
+	os.Unsetenv("MAINPID")
+	os.Setenv(orphanOf, strconv.Itoa(os.Getpid()))
+	_, err := launch(s, os.Stdout)
+	return err
+}
+
+// waitForManager is the other side of leaveToManager, which ends at once.
+func waitForManager() {
+	starter := os.Getenv(orphanOf)
+	os.Unsetenv(orphanOf)
+	for strconv.Itoa(os.Getppid()) == starter {
+		time.Sleep(time.Millisecond)
+	}
 }

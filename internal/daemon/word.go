@@ -192,7 +192,8 @@ func (s *starting) wait(child *os.Process) (sentence string, err error) {
 		}
 		return "", died(child, w.said)
 	case sig := <-s.signals:
-		_ = child.Signal(syscall.SIGTERM)
+		_ = syscall.Kill(-child.Pid, syscall.SIGTERM) // go-daemon has made it lead a group
+		<-heard
 		_, _ = child.Wait()
 		return "", errors.New("start was stopped by a signal: " + sig.String())
 	}
@@ -229,7 +230,10 @@ func died(child *os.Process, said string) error {
 		return fmt.Errorf("cannot wait for the daemon: %w", err)
 	}
 	tellPerson(said)
-	if said == "" || !state.Exited() || state.ExitCode() == 0 {
+	switch {
+	case said != "" && os.Getenv("MAINPID") != "": // it was another one's child then
+		return fail.Silent(1)
+	case said == "" || !state.Exited() || state.ExitCode() == 0:
 		return fmt.Errorf("the daemon died before it was ready: %v", state)
 	}
 	return fail.Silent(state.ExitCode())

@@ -21,6 +21,7 @@ func started(t *testing.T, script string) (*starting, *os.Process) {
 	}
 	cmd := exec.Command("sh", "-c", script)
 	cmd.Stdout, cmd.Stderr = pipe, pipe
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // as go-daemon does
 	err = cmd.Start()
 	pipe.Close()
 	if err != nil {
