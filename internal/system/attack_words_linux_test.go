@@ -168,7 +168,7 @@ func init() {
 			return 1
 		}
 		fmt.Println("holding")
-		select {}
+		return testbed.Stay()
 	}
 	testbed.Roles["minimail-liar"] = func(args []string) int {
 		l, err := net.Listen("unix", args[0])

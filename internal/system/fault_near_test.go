@@ -246,7 +246,7 @@ func spyOn(args []string) int {
 		}()
 	}
 	fmt.Fprintln(os.Stderr, "listening")
-	select {}
+	return testbed.Stay()
 }
 
 func TestFault15NearPortIsOurLeftOverSSHs(t *testing.T) {

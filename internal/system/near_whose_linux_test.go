@@ -230,7 +230,7 @@ func fillQueue(args []string) int {
 		return 1
 	}
 	fmt.Fprintln(os.Stderr, "listening")
-	select {}
+	return testbed.Stay()
 }
 
 // TestWhoOnlyBindsTheNearEndsPortIsNamed: he keeps ssh from listening, and does
@@ -284,7 +284,7 @@ func bindOnly(args []string) int {
 		}
 	}
 	fmt.Fprintln(os.Stderr, "listening")
-	select {}
+	return testbed.Stay()
 }
 
 // TestAnAnswerThatComesLateIsNotAboutAnotherConnection: another user greets, resets

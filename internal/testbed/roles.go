@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // ServerOf is the address of a server that another user runs.
@@ -96,6 +97,13 @@ func fakeServer(args []string) int {
 	go GreetAll(l)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0
+}
+
+// Stay is the end of a role that waits to be killed: in a build without cgo Go
+// takes select {} for a deadlock.
+func Stay() int {
+	<-time.After(time.Hour)
+	return 1
 }
 
 // Found are the texts of the first group of re in s, sorted, each once.
