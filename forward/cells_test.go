@@ -32,9 +32,9 @@ var causes = map[string]struct {
 	"minimail stops":     {nil, func(r *run, _ Stream) { r.stop() }, ErrStopping.Error()},
 }
 
-// TestWhatAMailClientIsToldIsTrueInEachStateAndForEachCause is the table of
-// docs/DESIGN.md, on real sockets. Beside what it may be told a client sees an
-// orderly end, which takes nothing back.
+// TestWhatAMailClientIsToldIsTrueInEachStateAndForEachCause is about docs/DESIGN.md,
+// "What a client is told", on real sockets. Beside what it may be told a client sees
+// an orderly end, which takes nothing back.
 func TestWhatAMailClientIsToldIsTrueInEachStateAndForEachCause(t *testing.T) {
 	for cause, why := range causes {
 		t.Run(cause, func(t *testing.T) {

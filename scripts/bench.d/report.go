@@ -91,17 +91,18 @@ func (b *bench) notes(s *strings.Builder) {
 	}
 }
 
-// everybody has the rows with more than one other side in full.
+// everybody has the medians of the rows with more than one other side.
 func (b *bench) everybody(s *strings.Builder) {
-	s.WriteString("\n### All forwarders\n\n")
-	fmt.Fprint(s, "| what | who | median | spread | runs |\n|---|---|---|---|---|\n")
+	s.WriteString("\n### All forwarders (medians)\n\n")
 	for _, r := range b.rows {
 		if len(r.theirs) < 2 {
 			continue
 		}
+		var all []string
 		for _, who := range append([]side{{us, r.ours}}, r.theirs...) {
-			fmt.Fprintf(s, "| %s | %s | %s | %s | %d |\n", r.what, who.name, r.in.format(who.got.median()), r.in.spread(who.got), len(who.got))
+			all = append(all, who.name+" "+r.in.format(who.got.median()))
 		}
+		fmt.Fprintf(s, "- %s: %s\n", r.what, strings.Join(all, ", "))
 	}
 }
 
