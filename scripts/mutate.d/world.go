@@ -55,9 +55,13 @@ func (w *world) measureOwn(s *suite) error {
 		return err
 	}
 	profile := s.binary + ".cover"
+	dir, err := w.coverDir(filepath.Base(s.binary))
+	if err != nil {
+		return err
+	}
 	for {
 		began := time.Now()
-		failed, out := s.run(5*time.Minute, nil, "-test.coverprofile="+profile)
+		failed, out := s.run(5*time.Minute, []string{"TEST_COVERDIR=" + dir}, "-test.coverprofile="+profile)
 		s.took = time.Since(began)
 		if failed == "" {
 			fmt.Printf("%-20s own tests: %.1f s\n", s.pkg, s.took.Seconds())
@@ -107,13 +111,19 @@ func (w *world) measureSystem() {
 	fmt.Printf("%-20s %d tests\n", system, len(w.bySystem))
 }
 
+// coverDir makes one for the daemon, too, which is somebody else by then.
+func (w *world) coverDir(name string) (string, error) {
+	dir := filepath.Join(w.dir, "cover", name)
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o777)
+}
+
 // reachedBy runs one test, and reads what the programs did that it has started.
 func (w *world) reachedBy(s suite, test string) (p profile, failed string, err error) {
-	dir := filepath.Join(w.dir, "cover", test)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, "", err
-	}
-	if err := os.Chmod(dir, 0o777); err != nil { // for the daemon, which is somebody else by then
+	dir, err := w.coverDir(test)
+	if err != nil {
 		return nil, "", err
 	}
 	failed, out := s.run(3*time.Minute, []string{"TEST_COVERDIR=" + dir}, "-test.run="+exactly([]string{test}))
