@@ -69,3 +69,14 @@ func Long(few, many int) int {
 	}
 	return few
 }
+
+// Unpacked is a directory with what the packages of a name in debs.txt hold.
+func Unpacked(t testing.TB, name string) (dir string) {
+	t.Helper()
+	NeedProgram(t, "dpkg-deb")
+	dir = PublicDir(t)
+	for _, deb := range Debs(t, name) {
+		Run(t, "dpkg-deb", "-x", deb, dir)
+	}
+	return dir
+}

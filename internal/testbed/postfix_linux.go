@@ -30,7 +30,15 @@ const (
 // the side of a link is the caller's part.
 func NewPostfix(t testing.TB, unpacked string, relayPort int, lines ...string) *Postfix {
 	t.Helper()
-	p := &Postfix{PublicDir(t), unpacked}
+	dir, err := os.MkdirTemp("", "postfix-") // short: its sockets are in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := &Postfix{dir, unpacked}
 	p.configure(t, relayPort, lines)
 	p.makeQueue(t)
 	cmd := p.Command("usr/lib/postfix/sbin/master", "-d", "-c", p.dir)

@@ -98,7 +98,7 @@ func (w *world) byMsmtp(number, attempt, lines int) told {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = bytes.NewReader(mailOf(number, attempt, lines)), &out, &out, append(os.Environ(), "HOME="+w.dir)
 		return cmd.Run()
 	})
-	_, afterDot, dot := strings.Cut(out.String(), "\n--> .\n") // of a mail's own dot it shows two
+	_, afterDot, dot := strings.Cut(out.String(), "\n--> .\r\n") // of a mail's own dot it shows two
 	t.unclear = dot && !strings.Contains(afterDot, "<-- ")
 	t.sent = err == nil
 	for l := range strings.Lines(out.String()) {

@@ -3,11 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
-	"strings"
 	"time"
 
 	"minimail/internal/testbed"
@@ -42,38 +40,7 @@ func (r *run) waitFor(q queue, less int) {
 	}
 }
 
-// A postfix is a null client.
-type postfix struct {
-	*world
-	null *testbed.Postfix
-}
-
-func (w *world) newPostfix() (p *postfix) {
-	unpacked := w.unpack("postfix")
-	w.must(w.near(func() error { p = &postfix{w, testbed.NewPostfix(w, unpacked, w.port)}; return nil }))
-	return p
-}
-
-func (p *postfix) send(number, lines int) {
-	p.null.Send(p, "ups@soak.example", "you@soak.example", []byte(strings.ReplaceAll(string(mailOf(number, 1, lines)), "\r", "")))
-}
-
-func (p *postfix) left() int { return p.null.Left() }
-
-var (
-	postfixTook  = regexp.MustCompile(`postfix/cleanup\[\d+\]: (\w+): message-id=<(\d+)\.1@soak\.example>`)
-	postfixTried = regexp.MustCompile(`postfix/(?:smtp|relay|error|bounce)\[\d+\]: (\w+): to=.* status=(\w+) \((.*)\)`)
-)
-
-func (p *postfix) told() (all []told) {
-	log := p.null.Log()
-	number := map[string]int{}
-	for _, m := range postfixTook.FindAllStringSubmatch(log, -1) {
-		number[m[1]], _ = strconv.Atoi(m[2])
-	}
-	for _, m := range postfixTried.FindAllStringSubmatch(log, -1) {
-		all = append(all, told{by: "Postfix", mail: number[m[1]], attempt: 1, words: m[3], sent: m[2] == "sent", permanent: m[2] == "bounced",
-			unclear: strings.Contains(m[3], "while sending end of data")})
-	}
-	return all
+// unixMail is a mail as it is given to a queue.
+func unixMail(number, lines int) []byte {
+	return bytes.ReplaceAll(mailOf(number, 1, lines), []byte("\r"), nil)
 }
