@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -124,7 +124,7 @@ func listenTo(t *testing.T, c *Client) (Heard, Verdict) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	kill := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Signal(os.Interrupt) }) // if it is let in
+	kill := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGTERM) }) // if it is let in
 	defer kill.Stop()
 	_ = cmd.Wait()
 	r, all := NewReader(c.Jumps), Heard{}
