@@ -68,7 +68,7 @@ func (b *bench) alone() error {
 		for _, name := range names {
 			all = append(all, contender{name, func() (float64, error) { return bulk(addrs[name], way.letter, b.bulkSize()) }})
 		}
-		if err := b.abab(&row{what: "bulk " + way.name + ", forwarder alone", in: speed, atLeast: true, target: 1}, b.runs(20), all...); err != nil {
+		if err := b.abab(&row{what: "bulk " + way.name + ", alone", in: speed, atLeast: true, target: 1}, b.runs(20), all...); err != nil {
 			end()
 			return err
 		}
@@ -85,8 +85,8 @@ func (b *bench) alone() error {
 		what string
 		f    func(string, int) (time.Duration, error)
 	}{
-		{"connect to greeting, forwarder alone", greetMany},
-		{"request to reply, forwarder alone", replies},
+		{"greeting, alone", greetMany},
+		{"reply, alone", replies},
 	} {
 		var all []contender
 		for _, name := range names {

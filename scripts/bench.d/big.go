@@ -58,7 +58,7 @@ func (b *bench) herd(n int) error {
 		return d, nil
 	}))
 	// Where clients are lost the time is that of the last one that was not.
-	r := &row{what: fmt.Sprintf("herd: %d clients at once, cold, the last greeting", n), isAbsolute: true, target: 1.66}
+	r := &row{what: fmt.Sprintf("herd of %d", n), isAbsolute: true, target: 1.66}
 	r.closing = func() {
 		ours := *lost[us]
 		r.note = fmt.Sprintf("lost: %s %.0f, %s %.0f of %d (median), %.0f and %.0f at most", us, ours.median(), bare, theirs.median(), n, ours.quantile(1), theirs.quantile(1))

@@ -52,9 +52,9 @@ func (b *bench) startIdle() (finish func() error, err error) {
 		for _, p := range all {
 			p.end()
 		}
-		wakes := &row{what: fmt.Sprintf("idle, tunnel down, %.0f s: wake-ups of our own", window.Seconds()), in: count, isAbsolute: true, ours: slept}
+		wakes := &row{what: fmt.Sprintf("idle, %.0f s: wake-ups of our own", window.Seconds()), in: count, isAbsolute: true, ours: slept}
 		wakes.note = fmt.Sprintf("of %d daemons at most %.0f; Go's monitor thread has gone to sleep %.0f times besides (median): it is the runtime's, and wakes once a minute", len(all), slept.quantile(1), monitor.median())
-		memory := &row{what: "idle, tunnel down: resident memory", in: size, isAbsolute: true, target: 10e6, ours: resident}
+		memory := &row{what: "idle: resident memory", in: size, isAbsolute: true, target: 10e6, ours: resident}
 		b.add(wakes)
 		b.add(memory)
 		return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // A series is what a side needed, run by run: seconds, bytes or bytes per second.
@@ -71,12 +72,15 @@ func digits(v float64) string {
 	return fmt.Sprintf("%.3f", v)
 }
 
-// spread is the middle half: from the first quartile to the third.
-func (u unit) spread(s series) string {
+// withSpread is the median and, in brackets, the middle half: from the first
+// quartile to the third.
+func (u unit) withSpread(s series) string {
 	if len(s) < 2 {
-		return ""
+		return u.format(s.median())
 	}
-	return u.format(s.quantile(0.25)) + " – " + u.format(s.quantile(0.75))
+	low, _, _ := strings.Cut(u.format(s.quantile(0.25)), " ")
+	high, _, _ := strings.Cut(u.format(s.quantile(0.75)), " ")
+	return fmt.Sprintf("%s (%s–%s)", u.format(s.median()), low, high)
 }
 
 // A side is one of the programs that are compared in a row.

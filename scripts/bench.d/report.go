@@ -17,7 +17,7 @@ import (
 func (b *bench) table() string {
 	var s strings.Builder
 	t := tabwriter.NewWriter(&s, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "what\tminimail\tspread\tagainst\t\tspread\tratio\ttarget\tmet")
+	fmt.Fprintln(t, "what\tminimail\tagainst\tratio\ttarget\tmet")
 	for _, r := range b.rows {
 		fmt.Fprintln(t, strings.Join(r.cells(), "\t"))
 	}
@@ -26,12 +26,11 @@ func (b *bench) table() string {
 }
 
 func (r *row) cells() []string {
-	name, value, spread, ratio := "", "", "", ""
-	if best := r.best(); best != nil {
-		name, value, spread = best.name, r.in.format(best.got.median()), r.in.spread(best.got)
-		ratio = fmt.Sprintf("%.2f", r.ratio())
+	best, ratio := "", ""
+	if b := r.best(); b != nil {
+		best, ratio = b.name+": "+r.in.withSpread(b.got), fmt.Sprintf("%.2f", r.ratio())
 	}
-	return []string{r.what, r.in.format(r.ours.median()), r.in.spread(r.ours), name, value, spread, ratio, r.bound(), r.verdict()}
+	return []string{r.what, r.in.withSpread(r.ours), best, ratio, r.bound(), r.verdict()}
 }
 
 // The part of docs/benchmarks.md that is ours; what is around it is a person's.
@@ -71,7 +70,7 @@ long. %d of %d rows meet their targets.
 	for _, r := range b.rows {
 		if r.section != section {
 			section = r.section
-			fmt.Fprintf(&s, "\n### %s\n\n| what | minimail | spread | best of the others | | spread | ratio | target | met |\n|---|---|---|---|---|---|---|---|---|\n", section)
+			fmt.Fprintf(&s, "\n### %s\n\n| what | minimail | best of the others | ratio | target | met |\n|---|---|---|---|---|---|\n", section)
 		}
 		fmt.Fprintf(&s, "| %s |\n", strings.Join(r.cells(), " | "))
 	}

@@ -59,7 +59,7 @@ func (b *bench) cold(s stage, n int, target float64) error {
 		}))
 	}
 	all = append(all, s.timed(bare, s.coldSSH))
-	return b.abab(&row{what: s.name + "cold: connect to greeting, tunnel down", target: target}, b.runs(n), all...)
+	return b.abab(&row{what: s.name + "cold greeting", target: target}, b.runs(n), all...)
 }
 
 // coldSSH is the same with a bare ssh that is started at that moment.
@@ -96,9 +96,9 @@ func (b *bench) warm(s stage, n int, greeting, mail float64) error {
 		runs   int
 		f      func(string) (time.Duration, error)
 	}{
-		{"warm: connect to greeting, tunnel up", greeting, n, greet},
-		{"a whole mail, connect to QUIT answered and closed, warm", mail, n, sendMail},
-		{"ten mails, one after the other, warm", min(mail, 0.97), n / 4, sendTen},
+		{"warm greeting", greeting, n, greet},
+		{"a mail", mail, n, sendMail},
+		{"ten mails", min(mail, 0.97), n / 4, sendTen},
 	} {
 		var all []contender
 		for _, a := range addrs {
