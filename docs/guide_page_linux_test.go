@@ -112,7 +112,7 @@ func evened(s string) string {
 	return strings.TrimLeft(s, "\n")
 }
 
-// shows tells whether what a page shows is what is really seen.
+// shows reports whether what a page shows is what is really seen.
 func (s step) shows(got string) bool {
 	var re strings.Builder
 	re.WriteString(`^`)

@@ -70,7 +70,7 @@ func followLinks(t *testing.T, dir string) (links int) {
 	return links
 }
 
-// hasHeading tells whether a page has a heading that is shown with this anchor.
+// hasHeading reports whether a page has a heading that is shown with this anchor.
 func hasHeading(page, anchor string) bool {
 	for _, h := range markdownHeading.FindAllStringSubmatch(page, -1) {
 		if strings.ReplaceAll(notInAnchor.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-") == anchor {

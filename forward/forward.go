@@ -50,7 +50,7 @@ type Forwarder struct {
 	// may write to the client, and closes it. If nil, the client gets a reset,
 	// which no client takes for success.
 	OnDialError func(client Stream, err error)
-	// Gone tells whether the process at a client's other end, which has sent
+	// Gone reports whether the process at a client's other end, which has sent
 	// its last byte, has closed its socket altogether; a client that has only
 	// shut down its sending side still waits for an answer. If nil, both are
 	// taken for the latter.

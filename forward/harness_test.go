@@ -53,7 +53,7 @@ func noLeaks(t testing.TB) {
 	})
 }
 
-// settled tells whether no more descriptors are open than there were.
+// settled reports whether no more descriptors are open than there were.
 func settled(before int) bool {
 	runtime.GC()
 	return openFiles() <= before

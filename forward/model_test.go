@@ -199,7 +199,7 @@ func (s *script) play(client, server Stream) error {
 	return nil
 }
 
-// act returns whether everything was sent and ended in an orderly way.
+// act reports whether everything was sent and ended in an orderly way.
 func (p *part) act(c Stream, over <-chan struct{}) bool {
 	for i, piece := range p.pieces {
 		time.Sleep(p.pauses[i])

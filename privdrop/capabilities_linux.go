@@ -35,7 +35,7 @@ func Capabilities() error {
 	return err
 }
 
-// anyCapability tells whether this thread has one.
+// anyCapability reports whether this thread has one.
 func anyCapability() (bool, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData

@@ -17,7 +17,7 @@ import (
 // The connection is a lease: the tunnel stays until it is closed. The caller
 // closes it.
 //
-// answered, if not nil, is called with each fresh connection and says whether
+// answered, if not nil, is called with each fresh connection and reports whether
 // the far end is there; at most 64 of these calls, or of the dials before
 // them, are under way at a time. It must end when ctx does.
 func (t *Tunnel) Dial(ctx context.Context, network, address string, answered func(context.Context, net.Conn) error) (*Conn, error) {

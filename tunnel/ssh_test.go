@@ -352,7 +352,7 @@ func TestSSHGetsOnlyWhatItIsGiven(t *testing.T) {
 	}
 }
 
-// inherited tells whether whoever started the tests has left that descriptor
+// inherited reports whether whoever started the tests has left that descriptor
 // open for all that comes after.
 func inherited(fd int) bool {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)

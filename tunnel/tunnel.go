@@ -59,14 +59,14 @@ type Command struct {
 	Probe time.Duration
 }
 
-// A Proof tells whether a near end is that of one launch. A nil function says
+// A Proof reports whether a near end is that of one launch. A nil function says
 // yes. Nothing is sent to, or passed on from, a near end of somebody else's.
 type Proof struct {
-	// Listens says whether the launch listens at an address, before one of its
+	// Listens reports whether the launch listens at an address, before one of its
 	// near ends is used for the first time: nil if so, ECONNREFUSED if nobody
 	// does, otherwise who does.
 	Listens func(network, address string) error
-	// Leads says whether a connection to an address, made after Listens has said
+	// Leads reports whether a connection to an address, made after Listens has said
 	// yes, is one to the launch. It may wait until it has been accepted, and must
 	// end when ctx does. The error is ErrDropped, or says who is there.
 	Leads func(ctx context.Context, c net.Conn, address string) error

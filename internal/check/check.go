@@ -108,7 +108,7 @@ func Run(s settings.Settings) error {
 // unfinished is the point that tells that others are missing.
 const unfinished = "check"
 
-// asksPeople tells whether our answer is for people, who may be asked for
+// asksPeople reports whether our answer is for people, who may be asked for
 // sudo's password.
 func (c *checkup) asksPeople() bool { return !c.JSON && !c.Nagios }
 

@@ -19,7 +19,7 @@ import (
 	"minimail/tunnel/peer"
 )
 
-// isOurs tells whether it is minimail, or its ssh, that listens. If we may not
+// isOurs reports whether it is minimail, or its ssh, that listens. If we may not
 // see who it is, the user has to do: a port that was bound before the drop is
 // root's.
 func isOurs(l peer.Listener, minimail int) bool {

@@ -18,7 +18,7 @@ import (
 // servicePidFile is that of scripts/minimail.service.
 func servicePidFile() string { return filepath.Join(settings.RunDir(), "minimail", "minimail.pid") }
 
-// serviceRuns tells whether the minimail that is meant is systemd's: stopped by
+// serviceRuns reports whether the minimail that is meant is systemd's: stopped by
 // us, it would be started again by the next client, or its socket would keep
 // the port from the one that we start.
 func serviceRuns(s settings.Settings) bool {

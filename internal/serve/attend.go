@@ -121,7 +121,7 @@ func (l *life) newForwarder(h *handing) *forward.Forwarder {
 // What tunnel hands out is what forward asks for.
 var _ forward.Lease = (*tunnel.Conn)(nil)
 
-// An answer says whether the far end is there; nil takes the tunnel's word.
+// An answer reports whether the far end is there; nil takes the tunnel's word.
 type answer func(context.Context, net.Conn) error
 
 // open starts to serve at every door. served is closed when the last client
@@ -216,7 +216,7 @@ func (l *life) reload(t *tunnel.Tunnel) {
 	l.tell.Ready(sentence(t.Status()))
 }
 
-// hungUp tells whether a HUP means that our terminal has gone.
+// hungUp reports whether a HUP means that our terminal has gone.
 func hungUp(s settings.Settings) bool {
 	return s.Foreground && s.OnTerminal && !term.IsTerminal(int(os.Stderr.Fd()))
 }
