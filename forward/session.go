@@ -66,8 +66,9 @@ func (s *session) mayTell() bool {
 	case (s.refused || s.done) && len(s.pending) == 0:
 		return false // it is about to leave, or has left
 	}
-	for _, c := range s.pending {
-		if c == wholeMail {
+	for i, c := range s.pending {
+		inside := s.chunk > 0 && i == len(s.pending)-1 // of its last chunk
+		if c == wholeMail && !inside {
 			return false
 		}
 	}
@@ -178,8 +179,10 @@ func (s *session) commanded(words []string) {
 		s.await(auth)
 	case "STARTTLS":
 		s.await(startTLS)
-	case "LHLO":
-		s.opaque = true // LMTP has a reply for each recipient (RFC 2033)
+	case "LHLO", "BURL":
+		// LMTP has a reply for each recipient (RFC 2033). BURL may be a whole mail,
+		// which a word behind an address of any length tells (RFC 4468).
+		s.opaque = true
 	default:
 		s.await(other)
 	}
