@@ -73,6 +73,7 @@ var setUps = []setUp{
 	{name: "RequestTTY", config: []string{"RequestTTY force", "RemoteCommand true", "PermitLocalCommand yes", "LocalCommand false"}},
 	{name: "quiet", config: []string{"LogLevel QUIET"}},
 	{name: "ExitOnForwardFailure", config: []string{"ExitOnForwardFailure yes", "LocalForward 1 localhost:1"}},
+	{name: "ClearAllForwardings", config: []string{"ClearAllForwardings yes", "SessionType none"}},
 	{name: "a slow way", config: []string{"ProxyCommand sh -c 'sleep 1; exec nc %h %p'"}},
 	{name: "AddressFamily", config: []string{"AddressFamily inet", "TCPKeepAlive no", "Compression yes"}},
 	{name: "unknown option", config: []string{"IgnoreUnknown Fancy", "Fancy yes"}},

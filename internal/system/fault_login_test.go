@@ -184,6 +184,7 @@ func TestFault33HostileConfig(t *testing.T) {
 		"request tty":                {"RequestTTY force"},
 		"remote command":             {"RemoteCommand echo hello"},
 		"local command":              {"PermitLocalCommand yes", "LocalCommand touch %DIR%/was-here"},
+		"no forwards":                {"ClearAllForwardings yes"},
 		"exit on forward failure":    {"ExitOnForwardFailure yes", "LocalForward %TAKEN% localhost:25"},
 		"no exit on forward failure": {"ExitOnForwardFailure no"},
 		"quiet":                      {"LogLevel QUIET"},

@@ -29,6 +29,8 @@ func (c Command) arguments(version Version, defaults []string) []string {
 		"ControlMaster=no", "ControlPath=none", "ControlPersist=no",
 		// Only this machine may use the near end.
 		"GatewayPorts=no",
+		// Ours are forwards, too.
+		"ClearAllForwardings=no",
 		// Nobody is there to answer a question.
 		"BatchMode=yes", "RequestTTY=no",
 		"PermitLocalCommand=no",

@@ -67,7 +67,7 @@ func TestWhatSupervisionNeedsComesBeforeTheUsersOptionsBeforeOurWishes(t *testin
 		t.Fatalf("the user's options are not there in order: %q", all)
 	}
 	for _, o := range []string{"ControlMaster=no", "ControlPath=none", "ControlPersist=no", "ForkAfterAuthentication=no", "GatewayPorts=no",
-		"BatchMode=yes", "RequestTTY=no", "PermitLocalCommand=no"} {
+		"BatchMode=yes", "RequestTTY=no", "PermitLocalCommand=no", "ClearAllForwardings=no"} {
 		if !slices.Contains(all[:user], o) {
 			t.Errorf("not before the user's options: %s", o)
 		}

@@ -55,7 +55,7 @@ func (c Config) One(keyword string) string {
 // for, because they would take the tunnel out of its hands, or open it.
 func (c Config) Overridden() []string {
 	var all []string
-	for _, k := range []string{"ControlMaster", "ControlPersist", "GatewayPorts", "ForkAfterAuthentication", "PermitLocalCommand", "RequestTTY"} {
+	for _, k := range []string{"ControlMaster", "ControlPersist", "GatewayPorts", "ForkAfterAuthentication", "PermitLocalCommand", "RequestTTY", "ClearAllForwardings"} {
 		v := c.One(strings.ToLower(k))
 		if !slices.Contains([]string{"", "no", "false"}, v) && (k != "RequestTTY" || v != "auto") {
 			all = append(all, k+" "+v)
