@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -33,6 +34,7 @@ func Main(m *testing.M) int { return mainIn(m, buildProgram) }
 func InWorld(m *testing.M) int { return mainIn(m, func() error { return nil }) }
 
 func mainIn(m *testing.M, build func() error) int {
+	passOnInterrupts()
 	for _, name := range []string{os.Getenv("TEST_ROLE"), filepath.Base(os.Args[0])} {
 		if role := Roles[name]; role != nil {
 			status := role(os.Args[1:])
@@ -49,6 +51,14 @@ func mainIn(m *testing.M, build func() error) int {
 		return 1
 	}
 	return status
+}
+
+// passOnInterrupts has the programs that tests start heed INT, which a shell has
+// ignored whatever it starts in the background. We ourselves do not heed it then.
+func passOnInterrupts() {
+	if signal.Ignored(syscall.SIGINT) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT)
+	}
 }
 
 // moduleRoot is the directory of go.mod.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,6 +27,9 @@ func main() {
 	pkgs := flag.String("p", strings.Join(rooms, ","), "packages, with commas between them")
 	only := flag.String("only", "", "FILE:LINE, with commas between them: all mutants of these lines, and no others")
 	flag.Parse()
+	if signal.Ignored(os.Interrupt) { // in the background; what we start shall heed it
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	}
 	if flag.NArg() > 0 || *count < 1 || *jobs < 1 {
 		flag.Usage()
 		os.Exit(2)

@@ -128,7 +128,7 @@ func (w *world) reachedBy(s suite, test string) (p profile, failed string, err e
 	}
 	failed, out := s.run(3*time.Minute, []string{"TEST_COVERDIR=" + dir}, "-test.run="+exactly([]string{test}))
 	if failed != "" {
-		fmt.Fprintln(os.Stderr, out)
+		fmt.Fprintln(os.Stderr, out[max(0, len(out)-2000):])
 		return nil, failed, nil
 	}
 	p = profile{}
