@@ -257,5 +257,5 @@ func (l *launch) stillTrying(said string) error {
 	if said != "" {
 		said = " (" + said + ")"
 	}
-	return fmt.Errorf("ssh is still trying after %s%s; with a longer --wait you may get through", inSeconds(time.Since(l.began)), said)
+	return fmt.Errorf("ssh is still trying after %s%s; with a longer --wait you may get through", inSeconds(since(l.began)), said)
 }

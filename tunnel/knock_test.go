@@ -349,7 +349,7 @@ func TestAReasonFromBeforeTheLaunchIsToldOnlyIfItStillHolds(t *testing.T) {
 		w := newWorld(t, Config{}, life{stopTakes: 3 * time.Second}, life{ready: never})
 		w.comes(never).connected().leaves()
 		time.Sleep(4 * time.Second) // it has been told to go a second ago
-		w.comes(20 * time.Second).refused("no tunnel to far: ssh is still trying after 19 s; with a longer --wait you may get through")
+		w.comes(20 * time.Second).refused("no tunnel to far: ssh is still trying after 18 s; with a longer --wait you may get through")
 	})
 }
 

@@ -81,11 +81,14 @@ func (l *launch) unused() bool {
 
 // tooSlow is why a launch is ended whose login does not.
 func (l *launch) tooSlow() error {
-	why := fmt.Errorf("ssh has not logged in after %s", inSeconds(time.Since(l.began)))
+	why := fmt.Errorf("ssh has not logged in after %s", inSeconds(since(l.began)))
 	if said := l.lastSince(l.began); said != "" {
 		why = fmt.Errorf("%w (%s)", why, said)
 	}
 	return failure{why: why}
 }
+
+// since is how long ago something was, in full seconds that are over.
+func since(t time.Time) time.Duration { return time.Since(t).Truncate(time.Second) }
 
 func lasted(l *launch) time.Duration { return time.Since(l.began).Round(time.Millisecond) }

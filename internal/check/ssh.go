@@ -69,6 +69,9 @@ func (c *checkup) checkConfig(ctx context.Context) {
 	if o := theirs.Overridden(); len(o) > 0 {
 		text += "; overridden: " + strings.Join(o, ", ")
 	}
+	if o := c.client.Ours(); len(o) > 0 {
+		text += "; ours: " + strings.Join(o, ", ")
+	}
 	c.add("ssh -G", well, text)
 }
 

@@ -50,7 +50,7 @@ func (c *Client) Argv() []string {
 	if c.Known().One("proxyjump") != "" && c.levelIsOurs() {
 		argv = append(argv, "-v")
 	}
-	return append(argv, c.arguments(c.Version, c.defaults())...)
+	return append(argv, c.arguments(c.Version, c.Ours())...)
 }
 
 // levelIsOurs reports whether the user has no wish how much ssh is to say.
@@ -66,6 +66,9 @@ func (c *Client) levelIsOurs() bool {
 // exec may take its time, ten seconds at most.
 func (c *Client) Ask(ctx context.Context) (Config, error) {
 	theirs, err := c.ask(ctx, c.plainly())
+	if err == nil && theirs.One(alive) == "0" && c.leavesAliveOpen(ctx) {
+		delete(theirs, alive)
+	}
 	if err == nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -74,9 +77,26 @@ func (c *Client) Ask(ctx context.Context) (Config, error) {
 	return theirs, err
 }
 
+// alive is the setting of which ssh -G tells the same if it is 0 and if there is none.
+const alive = "serveraliveinterval"
+
+// leavesAliveOpen reports whether ssh_config does not say 0 there: it is asked once
+// more, with another value behind all. If that cannot be done, it does not.
+func (c *Client) leavesAliveOpen(ctx context.Context) bool {
+	files := []string{"~/.ssh/config", "/etc/ssh/ssh_config"}
+	if c.ConfigFile != "" {
+		file, _ := filepath.Abs(c.ConfigFile)
+		files = []string{strconv.Quote(file)}
+	}
+	behind := strings.NewReader("Include " + strings.Join(files, " ") + "\nMatch all\n" + alive + " 7777\n")
+	plainly := Command{ConfigFile: "/dev/stdin", Options: c.Options, Host: c.Host}.plainly()
+	out, _, err := askWith(ctx, behind, c.Env, c.Program, append([]string{"-G"}, plainly...)...)
+	return err != nil || ParseConfig(out).One(alive) != "0"
+}
+
 // InForce asks what it will make of them, and of our options, for a tunnel.
 func (c *Client) InForce(ctx context.Context) (Config, error) {
-	return c.ask(ctx, c.arguments(c.Version, c.defaults()))
+	return c.ask(ctx, c.arguments(c.Version, c.Ours()))
 }
 
 func (c *Client) ask(ctx context.Context, args []string) (Config, error) {
@@ -115,24 +135,24 @@ func (c *Client) Jumps() bool { return c.Known().Jumps() }
 // Probe is how long ssh hears nothing before it asks for a sign of life; zero:
 // it never does.
 func (c *Client) Probe() time.Duration {
-	for _, o := range slices.Concat(c.Options, c.defaults()) {
+	for _, o := range slices.Concat(c.Options, c.Ours()) {
 		if name, value, _ := strings.Cut(o, "="); strings.EqualFold(name, "ServerAliveInterval") {
 			seconds, _ := strconv.Atoi(value)
 			return time.Duration(seconds) * time.Second
 		}
 	}
-	seconds, _ := strconv.Atoi(c.Known().One("serveraliveinterval"))
+	seconds, _ := strconv.Atoi(c.Known().One(alive))
 	return time.Duration(seconds) * time.Second
 }
 
-// defaults are our values for what the user has left open.
-func (c *Client) defaults() []string {
+// Ours are our values for what the user has left open, each as -o takes it.
+func (c *Client) Ours() []string {
 	known := c.Known()
 	var all []string
 	if known.One("connecttimeout") == "" {
 		all = append(all, "ConnectTimeout="+seconds(connectTimeout))
 	}
-	if v := known.One("serveraliveinterval"); v == "" || v == "0" {
+	if known.One(alive) == "" {
 		all = append(all, "ServerAliveInterval="+seconds(probe))
 		if v := known.One("serveralivecountmax"); v == "" || v == "3" { // ssh's own
 			all = append(all, "ServerAliveCountMax="+strconv.Itoa(probes(known)))

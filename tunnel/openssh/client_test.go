@@ -122,6 +122,8 @@ func TestTheUsersOwnValuesWinButForWhatSupervisionNeeds(t *testing.T) {
 			map[string]string{"connecttimeout": "60", "serveraliveinterval": "30", "serveralivecountmax": "4", "tcpkeepalive": "no", "loglevel": "DEBUG2"}, 30 * time.Second, false},
 		"a count alone":     {"ServerAliveCountMax 7\n", nil, map[string]string{"serveraliveinterval": "10", "serveralivecountmax": "7"}, 10 * time.Second, false},
 		"an interval alone": {"ServerAliveInterval 20\n", nil, map[string]string{"serveraliveinterval": "20", "serveralivecountmax": "3"}, 20 * time.Second, false},
+		"none is wanted":    {"Host other\nServerAliveInterval 5\nHost far\nServerAliveInterval 0\n", nil, map[string]string{"serveraliveinterval": "0", "serveralivecountmax": "3"}, 0, false},
+		"none for another":  {"Host other\nServerAliveInterval 0\n", nil, map[string]string{"serveraliveinterval": "10", "serveralivecountmax": seen}, 10 * time.Second, false},
 		"quiet":             {"LogLevel QUIET\n", nil, map[string]string{"loglevel": "VERBOSE"}, 10 * time.Second, false},
 		"options": {"ConnectTimeout 60\nServerAliveInterval 30\n", []string{"connecttimeout=99", "serveraliveinterval=0", "LogLevel=ERROR"},
 			map[string]string{"connecttimeout": "99", "serveraliveinterval": "0", "loglevel": "ERROR"}, 0, false},

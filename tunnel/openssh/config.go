@@ -3,6 +3,7 @@ package openssh
 import (
 	"bytes"
 	"context"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -18,11 +19,16 @@ const askTimeout = 10 * time.Second
 // read, and returns what it prints; with an error, what it says on stderr. After
 // ten seconds the error is context.DeadlineExceeded.
 func Ask(ctx context.Context, env []string, program string, args ...string) (out, words string, err error) {
+	return askWith(ctx, nil, env, program, args...)
+}
+
+// askWith has something to read for it.
+func askWith(ctx context.Context, stdin io.Reader, env []string, program string, args ...string) (out, words string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	var stdout, stderr bytes.Buffer
-	cmd.Env, cmd.Stdout, cmd.Stderr = env, &stdout, &stderr
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, stdin, &stdout, &stderr
 	cmd.WaitDelay = time.Second
 	if err = cmd.Run(); ctx.Err() != nil {
 		err = ctx.Err()
