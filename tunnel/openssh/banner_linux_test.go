@@ -2,6 +2,7 @@ package openssh
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"io"
 	"net"
@@ -10,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"minimail/internal/testbed"
 )
@@ -113,8 +113,8 @@ func sendAway(c net.Conn, why string) {
 	_, _ = io.Copy(io.Discard, c) // a reset would be faster than the packet
 }
 
-// listenTo reads what a real ssh says until it ends, or a moment after it was let
-// in: all that was heard, and what is known at the end.
+// listenTo reads what a real ssh says until it ends, or says that it was let in:
+// all that was heard, and what is known at the end.
 func listenTo(t *testing.T, c *Client) (Heard, Verdict) {
 	t.Helper()
 	argv := c.Argv()
@@ -124,9 +124,14 @@ func listenTo(t *testing.T, c *Client) (Heard, Verdict) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	kill := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGTERM) }) // if it is let in
-	defer kill.Stop()
+	runs, ended := context.WithCancel(t.Context())
+	go func() { // ends when ssh has
+		if testbed.Soon(func() bool { return runs.Err() != nil || stdout.Has("(?m)^Authenticated to .*\r$") }) {
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+		}
+	}()
 	_ = cmd.Wait()
+	ended()
 	r, all := NewReader(c.Jumps), Heard{}
 	take := func(line string, fromLog bool) {
 		h := r.Read(strings.TrimSpace(line), fromLog)
