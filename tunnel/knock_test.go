@@ -353,6 +353,32 @@ func TestAReasonFromBeforeTheLaunchIsToldOnlyIfItStillHolds(t *testing.T) {
 	})
 }
 
+// A supervisor that is busy takes who comes and what was asked of it meanwhile in any
+// order.
+func TestTheReasonOfAnEndIsKnownAlsoIfTheBackOffIsForgottenAtOnce(t *testing.T) {
+	for range 50 {
+		bubble(t, func(t *testing.T) {
+			slow := func(Status) { time.Sleep(10 * time.Millisecond) }
+			w := newWorld(t, Config{Changed: slow}, life{ready: never, lasts: 2 * time.Second, why: errRefused}, life{ready: never})
+			k := w.comes(20 * time.Second)
+			time.Sleep(2*time.Second + 15*time.Millisecond)
+			w.Forget()
+			k.refused("no tunnel to far: " + errRefused.Error())
+			w.launched(2)
+		})
+	}
+}
+
+func TestWhosePatienceEndsWhileTheSupervisorIsBusyGetsAnError(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Changed: func(Status) { time.Sleep(10 * time.Second) }})
+		first := w.comes(never)
+		time.Sleep(time.Second)
+		w.comes(time.Second).waitedFor(time.Second).refused("no tunnel to far: " + context.DeadlineExceeded.Error())
+		first.connected().leaves()
+	})
+}
+
 func TestAConnectionToTheNextTunnelIsNotALeaseOnTheLast(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, Config{Idle: 10 * time.Second}, life{lasts: time.Second, why: errRefused})

@@ -43,6 +43,7 @@ func init() {
 		"parent":      beParent,
 		"init":        beInit,
 		"poor":        bePoor,
+		"rich":        beRich,
 	}
 }
 
@@ -309,6 +310,20 @@ func bePoor([]string) int {
 		say(fmt.Sprint("the launch ended because of ", err))
 		return 1
 	}
+	return 0
+}
+
+// beRich has an ambient capability, and says what it has and what ssh gets of it.
+func beRich([]string) int {
+	const look = "grep CapAmb /proc/self/status"
+	out, err := exec.Command("sh", "-c", look).Output()
+	if err != nil {
+		say(err.Error())
+		return 1
+	}
+	l := newLaunch(Command{Argv: []string{"sh", "-c", look + " >&2"}})
+	err = New(Config{}).ssh(l.life, l)
+	fmt.Printf("%q, %q", strings.Join(strings.Fields(string(out)), " "), fmt.Sprint(err))
 	return 0
 }
 

@@ -187,3 +187,22 @@ func TestWhoHoldsANearEndIsPartOfTheReason(t *testing.T) {
 		}
 	})
 }
+
+// A near end is dialed by a connect(2) of our own, which has to know the family.
+func TestANearEndOfEachFamilyIsConnectedTo(t *testing.T) {
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", at)
+		if err != nil {
+			t.Skipf("no listener at %s: %v", at, err) // the kernel may have no IPv6
+		}
+		defer l.Close()
+		c, err := dialNear(t.Context(), "tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if got := c.RemoteAddr().String(); got != l.Addr().String() {
+			t.Errorf("connected to %s, want %s", got, l.Addr())
+		}
+	}
+}
