@@ -48,6 +48,8 @@ func (c *checkup) explainLogin(ctx context.Context, v openssh.Verdict) (what str
 		return "a port is no part of [user@]host", []string{fail.Quote("minimail", "check", "--host", name, "--ssh-option", "Port="+n)}
 	case v.Means == openssh.KeyRefused && len(c.badKeys) > 0:
 		return "ssh had no key that it could use, see key above", append(c.badKeys[0].fixes, c.sshByHand("-v")+" # to see more")
+	case v.Means == openssh.KeyRefused && c.login.said.offersNoKey():
+		return "ssh has offered it no key", []string{c.sshByHand("-v") + " # tells why: there is none, or PubkeyAcceptedAlgorithms leaves it out"}
 	case v.Means == openssh.HostKey:
 		_, fixes = v.Means.Advice(here)
 		return "see host key above", fixes
@@ -122,6 +124,9 @@ func (c *checkup) explainFar(e farEnd) (what string, fixes []string) {
 	switch {
 	case c.loops(e):
 		return "; that is minimail's own port: the host is this machine", []string{"minimail check --host HOST # one that has a mail server"}
+	case e.refused == openssh.LinkLost:
+		return "; the host lets us in, and ends the connection", []string{"sudo journalctl -u ssh # on the host: why",
+			c.sshByHand("-v") + " # to see more"}
 	case e.refused == openssh.Forbidden:
 		return "; the host's sshd does not let us forward to there", []string{
 			fmt.Sprintf("# in the host's sshd_config: AllowTcpForwarding local, and PermitOpen must allow %s", e.Far),

@@ -20,7 +20,7 @@ type hearer struct {
 	in    time.Duration // until the host let us in; 0: it has not
 	steps map[openssh.Step]time.Duration
 	key   string // that the host accepts
-	tried int    // keys that it does not
+	tried int    // keys that it was offered
 }
 
 func newHearer(c openssh.Config) *hearer {
@@ -70,6 +70,16 @@ func (h *hearer) letIn() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.in
+}
+
+// offersNoKey reports whether ssh, which tells of its steps, has offered none.
+func (h *hearer) offersNoKey() bool {
+	if h == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.steps[openssh.KeysExchanged] > 0 && h.tried == 0
 }
 
 // verdict is what ssh's words mean.

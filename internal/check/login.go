@@ -36,7 +36,7 @@ type farEnd struct {
 	forward.Spec
 	greeting string // its first line; may be empty if it does not speak first
 	err      error
-	refused  openssh.Meaning // why sshd did not connect to it; "": it did
+	refused  openssh.Meaning // why sshd did not connect to it, or no more; "": it did
 	silent   bool            // it said nothing
 }
 
@@ -147,6 +147,7 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, pati
 	if end.err = context.Cause(ctx); end.err != nil {
 		return end
 	}
+	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	ctx, once := context.WithCancelCause(ctx)
@@ -164,7 +165,7 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, pati
 	conn, err := t.Dial(ctx, f.Network(), f.Address(), answered)
 	if err != nil {
 		end.err, end.silent = err, errors.Is(context.Cause(ctx), context.DeadlineExceeded)
-		l.askWhy(&end)
+		l.askWhy(whole, &end)
 		return end
 	}
 	defer conn.Close()
@@ -177,7 +178,7 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, pati
 	end.greeting = strings.TrimSpace(line)
 	if err != nil && line == "" && !errors.Is(err, os.ErrDeadlineExceeded) {
 		end.err = errors.New("it ended the connection without a word")
-		l.askWhy(&end)
+		l.askWhy(whole, &end)
 		return end
 	}
 	if l.took == 0 {
@@ -191,8 +192,9 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, pati
 	return end
 }
 
-// askWhy looks for the words with which ssh explains that there is no far end.
-func (l *login) askWhy(end *farEnd) {
+// askWhy looks for the words with which ssh explains that there is no far end; ctx
+// ends when ssh does.
+func (l *login) askWhy(ctx context.Context, end *farEnd) {
 	if l.said.letIn() == 0 {
 		return
 	}
@@ -205,6 +207,9 @@ func (l *login) askWhy(end *farEnd) {
 		}
 		select {
 		case <-l.said.more:
+		case <-ctx.Done():
+			end.err, end.refused = context.Cause(ctx), openssh.LinkLost
+			return
 		case <-late:
 			return
 		}

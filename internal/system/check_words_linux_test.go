@@ -102,6 +102,32 @@ func TestCheckTellsWhatTheHostWants(t *testing.T) {
 	c.says(t, "FAIL", "login", "the host wants more than the key", "AuthenticationMethods publickey")
 }
 
+// TestCheckTellsWhatIsWrongOnThisSideOfTheHost: that is mended here, and not with
+// ssh-copy-id or nc.
+func TestCheckTellsWhatIsWrongOnThisSideOfTheHost(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	for _, test := range []struct{ line, says, fix string }{
+		{"BindAddress 192.0.2.7", `failure \(bind 192.0.2.7: .*\): ssh is to call from an address`, "ip address"},
+		{"PubkeyAcceptedAlgorithms ssh-rsa", "ssh has offered it no key", "PubkeyAcceptedAlgorithms"},
+	} {
+		h.Configure(t, test.line)
+		c := checkOf(t, m)
+		c.exits(t, 2)
+		c.says(t, "FAIL", "login", test.says, test.fix)
+	}
+}
+
+func TestCheckTellsThatTheHostEndsAConnectionThatItHasLetIn(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t, "ChrootDirectory /no/such/directory")
+	c := checkOf(t, h.Prepare(t, testbed.MailServer(t, nil)))
+	c.exits(t, 2)
+	c.says(t, "OK", "login", "", "")
+	c.says(t, "FAIL", "far end", "the host lets us in, and ends the connection", "journalctl -u ssh")
+}
+
 func TestAHostThatIsNotKnownAndNotRememberedIsAWarning(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)

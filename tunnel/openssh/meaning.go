@@ -15,6 +15,7 @@ const (
 	BadSettings   Meaning = "bad-settings"
 	NoSuchHost    Meaning = "no-such-host"
 	Refused       Meaning = "refused"
+	NotFromHere   Meaning = "not-from-here"
 	NoAnswer      Meaning = "no-answer"
 	HungUp        Meaning = "hung-up" // before the host has said that it speaks ssh
 	Silent        Meaning = "silent"
@@ -79,6 +80,9 @@ var meanings = map[Meaning]struct {
 	Refused: {Unseen, "no sshd listens there, or a firewall refuses", func(c Case) []string {
 		return []string{"sudo systemctl start ssh # on the host", c.Set("Port=N") + " # another port than " + c.Port}
 	}},
+	NotFromHere: {Unseen, "ssh is to call from an address, or by an interface, that is not here: BindAddress or BindInterface", func(c Case) []string {
+		return []string{"ip address # must list it, as UP", c.ByHand("-G") + " # tells what is set"}
+	}},
 	NoAnswer: {Unseen, "the network is down, the address is wrong, or a firewall drops it", func(c Case) []string {
 		return []string{"nc -vz " + c.Host + " " + c.Port + " # must say open"}
 	}},
@@ -95,11 +99,12 @@ var meanings = map[Meaning]struct {
 	HostKey: {Definite, "the host is not known, or is another than before", func(c Case) []string {
 		return []string{c.ByHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint, say yes"}
 	}},
-	NothingShared: {Definite, "the two have no algorithm in common: a very old sshd", func(c Case) []string {
-		return []string{c.ByHand("-v") + " # shows what it offers"}
+	NothingShared: {Definite, "the two have no algorithm in common: a very old sshd, or one of them is told to use few", func(c Case) []string {
+		return []string{c.ByHand("-v") + " # shows what both offer; KexAlgorithms, Ciphers and the like, here or there, must have one in common"}
 	}},
 	KeyRefused: {Definite, "the host does not accept the key", func(c Case) []string {
-		return []string{c.CopyKey, c.ByHand("-v") + " # shows which keys are offered"}
+		return []string{c.CopyKey, c.ByHand("-v") + " # shows which keys are offered",
+			"sudo journalctl -u ssh # on the host: why, if it has the key"}
 	}},
 	MoreWanted: {Definite, "the host wants more than the key, a second factor, and nobody is there to give it", func(c Case) []string {
 		return []string{"# in the sshd_config of " + c.Name + ": Match User NAME, and below it AuthenticationMethods publickey"}

@@ -86,6 +86,8 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 		"an sshd too old": {lines: [][]said{own("Unable to negotiate with 192.0.2.1 port 22: no matching host key type found. Their offer: ssh-dss")},
 			why: "Unable to negotiate with 192.0.2.1 port 22: no matching host key type found. Their offer: ssh-dss", fail: Definite, means: NothingShared},
 		"no network": {lines: [][]said{own("ssh: connect to host far port 22: No route to host")}, why: "ssh: connect to host far port 22: No route to host", fail: Unseen, means: NoAnswer, host: "far"},
+		"an address of ours that is not here": {lines: [][]said{own("bind 192.0.2.7: Cannot assign requested address", "ssh: connect to host far port 22: failure")},
+			why: "ssh: connect to host far port 22: failure (bind 192.0.2.7: Cannot assign requested address)", fail: Unseen, means: NotFromHere, host: "far"},
 		"a notice before": {lines: [][]said{own("** WARNING: connection is not using a post-quantum key exchange algorithm.", "** The server may need to be upgraded. See https://openssh.com/pq.html", denied)},
 			why: "me@far: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "far"},
 		"with LogLevel=DEBUG": {lines: [][]said{own("debug1: /etc/ssh/ssh_config line 2: Applying options for *", "debug1: Host key verification failed.", denied)},

@@ -46,6 +46,10 @@ var forms = []form{
 	{Connecting, NoSuchHost, "PROGRAM: Could not resolve hostname HOST: REASON"},                           // resolve_host (ssh.c)
 	{Connecting, NoSuchHost, `PROGRAM: Could not resolve host "HOST"`},                                     // resolve_canonicalize (ssh.c)
 	{Connecting, Refused, "ssh: connect to host HOST port PORT: Connection refused"},                       // ssh_connect_direct (sshconnect.c)
+	{Connecting, NotFromHere, "ssh: connect to host HOST port PORT: failure"},                              // ssh_connect_direct (sshconnect.c), after one of the next three or a bind
+	{Connecting, Detail, "socket: REASON"},                                                                 // ssh_create_socket (sshconnect.c)
+	{Connecting, Detail, "getaddrinfo: TEXT"},                                                              // ssh_create_socket (sshconnect.c), of BindAddress
+	{Connecting, Detail, "getifaddrs: TEXT"},                                                               // ssh_create_socket (sshconnect.c), of BindInterface
 	{Connecting, NoAnswer, "ssh: connect to host HOST port PORT: REASON"},                                  // ssh_connect_direct (sshconnect.c)
 	{Banner, NotSSH, "kex_exchange_identification: banner line contains invalid characters"},               // kex_exchange_identification (kex.c)
 	{Banner, NotSSH, "kex_exchange_identification: banner line too long"},                                  // kex_exchange_identification (kex.c)
@@ -88,6 +92,7 @@ var forms = []form{
 	{Banner, NotSSH, "banner exchange: Connection to ADDRESS port PORT: invalid format"},                   // sshpkt_vfatal (packet.c); since 10.0 only a verbose ssh says more
 	{Login, Leave, "banner exchange: Connection to ADDRESS port PORT: REASON"},                             // sshpkt_vfatal (packet.c), for ssh_login
 	{Session, Detail, "bind [ADDRESS]:PORT: REASON"},                                                       // channel_setup_fwd_listener_tcpip (channels.c)
+	{Connecting, Detail, "bind ADDRESS: REASON"},                                                           // ssh_create_socket (sshconnect.c)
 	{Session, NoNearEnd, "channel_setup_fwd_listener_tcpip: cannot listen to port: END"},                   // channel_setup_fwd_listener_tcpip (channels.c)
 	{Session, NoNearEnd, "unix_listener: cannot bind to path END: REASON"},                                 // unix_listener (misc.c)
 	{Session, NoNearEnd, "unix_listener: cannot listen on path END: REASON"},                               // unix_listener (misc.c)
