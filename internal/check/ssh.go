@@ -17,17 +17,16 @@ import (
 
 // checkSSH looks for the program.
 func (c *checkup) checkSSH(ctx context.Context) {
-	const install = "sudo apt install openssh-client # or --ssh PROGRAM"
 	path, err := exec.LookPath(c.SSH)
 	if err != nil {
-		c.add("ssh", broken, fmt.Sprintf("cannot run ssh: %v", err), install)
+		c.add("ssh", broken, fmt.Sprintf("cannot run ssh: %v", err), openssh.Cure(fail.Quote(c.SSH), err))
 		return
 	}
 	c.version, err = openssh.AskVersion(ctx, openssh.Env(), path)
 	c.program = path
 	switch {
 	case err != nil && c.version == openssh.Version{}:
-		c.add("ssh", broken, fmt.Sprintf("%s -V: %v", path, err), install)
+		c.add("ssh", broken, fmt.Sprintf("%s -V: %v", path, err), openssh.Cure(fail.Quote(path), err))
 	case c.version == openssh.Version{}:
 		c.add("ssh", doubtful, path+" does not say which OpenSSH it is", "--ssh /usr/bin/ssh")
 	default:

@@ -34,7 +34,7 @@ func prove(s settings.Settings) (*openssh.Client, error) {
 		return nil, errStopped
 	}
 	if notFound, notRun := (*exec.Error)(nil), (*fs.PathError)(nil); errors.As(err, &notFound) || errors.As(err, &notRun) {
-		return nil, fail.Exit(fail.Hint(fmt.Errorf("cannot run ssh: %w", err), "sudo apt install openssh-client # or --ssh PROGRAM"), fail.Usage)
+		return nil, fail.Exit(fail.Hint(fmt.Errorf("cannot run ssh: %w", err), "%s", openssh.Cure(fail.Quote(s.SSH), err)), fail.Usage)
 	}
 	if ssh.Version == (openssh.Version{}) || !ssh.Version.AtLeast(6, 8) { // which has no -G
 		return ssh, nil

@@ -2,9 +2,12 @@ package openssh
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os/exec"
 	"regexp"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -36,4 +39,18 @@ func AskVersion(ctx context.Context, env []string, program string) (Version, err
 	major, _ := strconv.Atoi(string(m[1]))
 	minor, _ := strconv.Atoi(string(m[2]))
 	return Version{major, minor}, nil
+}
+
+// Cure is the line to type if a program cannot be run because of err.
+func Cure(program string, err error) (line string) {
+	line = "ls -lL " + program + " # must be a program for this machine that the user may run; or --ssh PROGRAM"
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, exec.ErrNotFound):
+		line = "sudo apt install openssh-client # or --ssh PROGRAM"
+	case errors.Is(err, syscall.EMFILE):
+		line = "ulimit -n 4096 # before minimail starts; systemd: LimitNOFILE=4096"
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM):
+		line = "ulimit -u # so many processes may the user have; systemd: TasksMax=; or there is too little memory"
+	}
+	return line
 }

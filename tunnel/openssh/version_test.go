@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -40,5 +42,19 @@ func TestAnSSHThatCannotRunIsAnError(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	if _, err := AskVersion(t.Context(), nil, "ssh"); !errors.Is(err, exec.ErrNotFound) {
 		t.Errorf("one that is not in PATH: %v", err)
+	}
+}
+
+func TestWhatHelpsAgainstAnSSHThatCannotRunDependsOnWhy(t *testing.T) {
+	for err, want := range map[error]string{
+		&fs.PathError{Op: "fork/exec", Path: "/x/ssh", Err: syscall.ENOENT}:  "sudo apt install",
+		&exec.Error{Name: "ssh", Err: exec.ErrNotFound}:                      "sudo apt install",
+		&fs.PathError{Op: "open", Path: "/dev/null", Err: syscall.EMFILE}:    "ulimit -n",
+		&fs.PathError{Op: "fork/exec", Path: "/x/ssh", Err: syscall.EAGAIN}:  "ulimit -u",
+		&fs.PathError{Op: "fork/exec", Path: "/x/ssh", Err: syscall.ENOEXEC}: "ls -lL /x/ssh",
+	} {
+		if got := Cure("/x/ssh", err); !strings.HasPrefix(got, want) {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
 	}
 }
