@@ -50,7 +50,7 @@ func Cure(program string, err error) (line string) {
 	case errors.Is(err, syscall.EMFILE):
 		line = "ulimit -n 4096 # before minimail starts; systemd: LimitNOFILE=4096"
 	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM):
-		line = "ulimit -u # so many processes may the user have; systemd: TasksMax=; or there is too little memory"
+		line = "ulimit -u 4096 # before minimail starts; systemd: TasksMax=4096"
 	}
 	return line
 }
