@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -41,16 +43,24 @@ func AskVersion(ctx context.Context, env []string, program string) (Version, err
 	return Version{major, minor}, nil
 }
 
-// Cure is the line to type if a program cannot be run because of err.
-func Cure(program string, err error) (line string) {
-	line = "ls -lL " + program + " # must be a program for this machine that the user may run; or --ssh PROGRAM"
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, exec.ErrNotFound):
-		line = "sudo apt install openssh-client # or --ssh PROGRAM"
-	case errors.Is(err, syscall.EMFILE):
-		line = "ulimit -n 4096 # before minimail starts; systemd: LimitNOFILE=4096"
-	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM):
-		line = "ulimit -u 4096 # before minimail starts; systemd: TasksMax=4096"
-	}
-	return line
+// A cure is a line to type if a program cannot be run.
+type cure struct {
+	because error // nil: anything else
+	line    string
+}
+
+var cures = []cure{
+	{fs.ErrNotExist, "sudo apt install openssh-client # or --ssh ANOTHER"},
+	{exec.ErrNotFound, "sudo apt install openssh-client # or --ssh ANOTHER"},
+	{syscall.EMFILE, "ulimit -n 4096 # before minimail starts; systemd: LimitNOFILE=4096"},
+	{syscall.EAGAIN, "ulimit -u 4096 # before minimail starts; systemd: TasksMax=4096"},
+	{fs.ErrPermission, "ls -lL PROGRAM # the user must be able to run it; or --ssh ANOTHER"},
+	{syscall.ENOEXEC, "file -L PROGRAM # must be made for this machine; or --ssh ANOTHER"},
+	{nil, "PROGRAM -V # must say which OpenSSH it is; or --ssh ANOTHER"},
+}
+
+// Cure is what may help if program cannot be run because of err.
+func Cure(program string, err error) string {
+	i := slices.IndexFunc(cures, func(c cure) bool { return c.because == nil || errors.Is(err, c.because) })
+	return strings.Replace(cures[i].line, "PROGRAM", program, 1)
 }

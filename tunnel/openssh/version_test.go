@@ -51,7 +51,9 @@ func TestWhatHelpsAgainstAnSSHThatCannotRunDependsOnWhy(t *testing.T) {
 		&exec.Error{Name: "ssh", Err: exec.ErrNotFound}:                      "sudo apt install",
 		&fs.PathError{Op: "open", Path: "/dev/null", Err: syscall.EMFILE}:    "ulimit -n",
 		&fs.PathError{Op: "fork/exec", Path: "/x/ssh", Err: syscall.EAGAIN}:  "ulimit -u",
-		&fs.PathError{Op: "fork/exec", Path: "/x/ssh", Err: syscall.ENOEXEC}: "ls -lL /x/ssh",
+		&fs.PathError{Op: "fork/exec", Path: "/x/ssh", Err: syscall.EACCES}:  "ls -lL /x/ssh #",
+		&fs.PathError{Op: "fork/exec", Path: "/x/ssh", Err: syscall.ENOEXEC}: "file -L /x/ssh #",
+		errors.New("exit status 1"):                                          "/x/ssh -V #",
 	} {
 		if got := Cure("/x/ssh", err); !strings.HasPrefix(got, want) {
 			t.Errorf("%v: %q, want %q", err, got, want)
