@@ -44,7 +44,7 @@ func TestAHostSeesOnlyAFewFailingLoginsWhateverClientsDo(t *testing.T) {
 			m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "2s")
 			hammer(t, m)
 			signalAll(h.Processes(), syscall.SIGCONT)
-			seen := func() int { return h.Log.Count(`Connection from 127\.0\.0\.1 port`) }
+			seen := func() int { return h.Log.Count(`(?m)^Connection from 127\.0\.0\.1 port`) }
 			testbed.Eventually(t, "sshd has seen what was tried", func() bool { return seen() >= m.Log.Count("launched ssh") })
 			if n := seen(); n > c.most {
 				t.Errorf("sshd saw %d connections, want at most %d:\n%s", n, c.most, h.Log)

@@ -2,10 +2,12 @@ package system
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,6 +71,54 @@ func TestALoginWithASlowStepServesTheNextClient(t *testing.T) {
 	if n := m.Log.Count("launched ssh"); n != 1 {
 		t.Errorf("%d launches", n)
 	}
+}
+
+// What comes before the login may take longer than ours would let it, if the user
+// says so in ssh_config.
+func TestTheUsersConnectTimeoutIsHowLongAProxyCommandMayTake(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	h.Configure(t, "ConnectTimeout 60", fmt.Sprintf("ProxyCommand sh -c 'sleep 11; exec nc 127.0.0.1 %d'", h.Port))
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "60s")
+	m.Greets(t)
+	if n := m.Log.Count("launched ssh"); n != 1 {
+		t.Errorf("%d launches, want 1", n)
+	}
+}
+
+// A dead address before the good one: ssh is still at it when the client has left,
+// and the countdown does not begin before the login.
+func TestALaunchThatTriesADeadAddressFirstServesTheNextClient(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	deadAt(t, h.Port)
+	testbed.AddHost(t, "two.test", "::1", "127.0.0.1")
+	h.Configure(t, "HostName two.test", fmt.Sprintf("HostKeyAlias [127.0.0.1]:%d", h.Port), "ConnectTimeout 6")
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "1s", "--idle", "3s")
+	m.Refuses(t, "ssh is still trying after .*; with a longer --wait you may get through")
+	m.Log.Wait(t, "the host has let ssh in, and nobody waits any more: countdown started")
+	if n := m.Log.Count("launched ssh"); n != 1 {
+		t.Errorf("%d launches, want 1", n)
+	}
+	m.Serves(t)
+}
+
+// deadAt has nothing answer at [::1]:port: the queue there is full.
+func deadAt(t *testing.T, port int) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET6, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err == nil {
+		t.Cleanup(func() { syscall.Close(fd) })
+		err = errors.Join(syscall.Bind(fd, &syscall.SockaddrInet6{Port: port, Addr: [16]byte{15: 1}}), syscall.Listen(fd, 0))
+	}
+	if err != nil {
+		t.Skip("needs ::1: ", err)
+	}
+	c, err := net.Dial("tcp6", fmt.Sprintf("[::1]:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
 }
 
 // While a client waits, a connection that has died is replaced.

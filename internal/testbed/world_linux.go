@@ -178,15 +178,28 @@ var taken = []string{Owner, "me", "newbie"}
 // AddAccount has a user in the world, which must be there, without files.
 func AddAccount(t testing.TB, name string, uid int, home string) {
 	t.Helper()
+	addTo(t, "/etc/passwd", fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh\n", name, uid, uid, home))
+}
+
+// AddHost has a name of addresses in the world, which must be there.
+func AddHost(t testing.TB, name string, addresses ...string) {
+	t.Helper()
+	for _, a := range addresses {
+		addTo(t, "/etc/hosts", a+" "+name+"\n")
+	}
+}
+
+func addTo(t testing.TB, file, line string) {
+	t.Helper()
 	if here, _ := os.Hostname(); here != hostName {
 		t.Skip("there is no world, but an /etc of this machine's")
 	}
-	f, err := os.OpenFile("/etc/passwd", os.O_APPEND|os.O_WRONLY, 0)
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := fmt.Fprintf(f, "%s:x:%d:%d::%s:/bin/sh\n", name, uid, uid, home); err != nil {
+	if _, err := f.WriteString(line); err != nil {
 		t.Fatal(err)
 	}
 }

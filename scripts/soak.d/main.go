@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -32,6 +33,7 @@ func main() {
 	minutes := flag.Int("m", 0, "give up after so many minutes (0: 8, and one for each 100 mails)")
 	road := flag.String("l", "loopback", "link to the host: loopback, 2ms, 30ms (loses 1 %), 32kbit")
 	keep := flag.Bool("k", false, "keep the logs and mails, and print where")
+	other := flag.String("c", "", "compare holes of the link and cold starts with this build of minimail")
 	flag.Parse()
 	conditions, known := roads[*road]
 	if flag.NArg() > 0 || *count < 1 || *minutes < 0 || !known {
@@ -46,6 +48,13 @@ func main() {
 	s := &stage{keep: *keep}
 	context.AfterFunc(ctx, func() { s.end(130) })
 
+	if *other != "" {
+		w := &world{stage: s, dir: s.TempDir()}
+		w.must(os.Chmod(w.dir, 0o755))
+		w.build()
+		s.compare(filepath.Join(w.programs, "minimail"), *other, 11)
+		s.end(0)
+	}
 	w := newWorld(s, conditions)
 	fmt.Printf("the way: clients -> minimail, port %d -> ssh -> sshd, over %s -> mail server\nthe seed: %d\n\n", w.port, *road, *seed)
 	r := &run{world: w, queues: []queue{w.newNullmailer(), w.newPostfix()}, count: *count, slow: *road == "32kbit", deadline: time.Now().Add(time.Duration(*minutes) * time.Minute), began: time.Now(),
