@@ -38,7 +38,7 @@ func Start(s settings.Settings, life Life) error {
 	case s.Foreground:
 		err = life(s, NewTeller())
 	default:
-		err = startDaemon(s, false)
+		err = startDaemon(s, nil)
 	}
 	return WithSudo(s, err)
 }
@@ -86,9 +86,10 @@ func whoStays(path string) int {
 }
 
 // startDaemon returns when the daemon is ready, or has failed. One that replaces
-// another takes the pid file over, and leaves it where it is if it fails.
-func startDaemon(s settings.Settings, replaces bool) error {
-	start, daemons, err := newStarting()
+// another takes the pid file over, and leaves it where it is if it fails; late
+// reports whether somebody else has done so before (nil: it replaces nobody).
+func startDaemon(s settings.Settings, late func() bool) error {
+	start, daemons, err := newStarting(late)
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func startDaemon(s settings.Settings, replaces bool) error {
 	slow.Stop()
 	if err == nil {
 		fmt.Println(fail.Printable(sentence))
-	} else if _, pid, running, _ := Held(s.PidFile); !running && (pid == child.Pid || pid == 0) && !replaces {
+	} else if _, pid, running, _ := Held(s.PidFile); !running && (pid == child.Pid || pid == 0) && late == nil {
 		removeStale(s.PidFile) // it had no time to do so itself, or was not root any more
 	}
 	return err
@@ -196,13 +197,13 @@ func stopRunning(s settings.Settings) error {
 	}
 	if !running {
 		removeStale(path)
-		return notRunning(path)
+		return NotRunning(path)
 	}
 	pid, err := terminate(path)
 	if err != nil {
 		return err
 	}
-	if err := waitForEnd(path, pid); err != nil {
+	if pid, err = waitForEnd(path, pid); err != nil {
 		return err
 	}
 	removeStale(path) // which the daemon has only emptied if it is not root's
@@ -211,15 +212,19 @@ func stopRunning(s settings.Settings) error {
 }
 
 // waitForEnd returns when the holder of the pid file, which has been told to
-// stop, has gone; or with an error if it does not even answer, or, twice in a
-// row, not as minimail does: its control socket goes a little before it.
-func waitForEnd(path string, pid int) error {
+// stop, has gone, and who that was; or with an error if it does not even answer,
+// or, twice in a row, not as minimail does: its control socket goes a little
+// before it. One that has taken over meanwhile is told to stop as well.
+func waitForEnd(path string, pid int) (last int, err error) {
 	began, said, failed := time.Now(), false, 0
 	ask := began.Add(slowAfter)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		_, _, running, err := Held(path)
+		_, now, running, err := Held(path)
+		if err == nil && running && now != pid {
+			pid, err = terminate(path)
+		}
 		if err != nil || !running {
-			return err
+			return pid, err
 		}
 		if !said && time.Since(began) > time.Second {
 			fmt.Printf("minimail: pid %d lets its clients finish\n", pid)
@@ -231,7 +236,7 @@ func waitForEnd(path string, pid int) error {
 				failed = 0
 			}
 			if errors.Is(err, errDeaf) || failed > 1 {
-				return fail.Hint(fmt.Errorf("cannot stop pid %d: %w", pid, err), "kill -9 %d # with sudo, if it is not yours; its ssh goes with it", pid)
+				return pid, fail.Hint(fmt.Errorf("cannot stop pid %d: %w", pid, err), "kill -9 %d # with sudo, if it is not yours; its ssh goes with it", pid)
 			}
 			ask = time.Now().Add(slowAfter)
 		}

@@ -93,8 +93,18 @@ func bequeath(w *wire, l Legacy) (*Heir, error) {
 	return h, nil
 }
 
-// Accept lets the heir begin.
-func (h *Heir) Accept() error { return h.wire.send(item{Is: "yours"}, nil) }
+// Accept lets the heir begin. Its pid is in the pid file from now on: we may have
+// ended before it can write it.
+func (h *Heir) Accept(p *PidFile) error {
+	err := p.claim(h.PID)
+	if err == nil {
+		err = h.wire.send(item{Is: "yours"}, nil)
+	}
+	if err != nil {
+		_ = p.claim(os.Getpid())
+	}
+	return err
+}
 
 // Serves reports whether the heir serves a listener of ours.
 func (h *Heir) Serves(at net.Addr) bool { return h.serves[at.String()] }
@@ -238,7 +248,7 @@ func (p *Predecessor) Replace(serves []string) error {
 		return fail.Hint(fmt.Errorf("pid %d has not let go: %w", p.PID, err), "minimail status # tells whether it has ended, or somebody else was quicker")
 	}
 	p.taken = true
-	return p.PidFile.claim()
+	return p.PidFile.claim(os.Getpid())
 }
 
 // Taken reports whether the predecessor has let go.

@@ -21,6 +21,19 @@ import (
 // is run by root or by the owner of the file, and holds the lock, as far as we
 // may look at that.
 func Held(path string) (exists bool, pid int, running bool, err error) {
+	for {
+		exists, pid, running, err = held(path)
+		if !exists || running || err != nil {
+			return
+		}
+		// It may have been passed on, and have ended, since its pid was read.
+		if now, _, err := readPid(path); err != nil || now == pid {
+			return exists, pid, false, nil
+		}
+	}
+}
+
+func held(path string) (exists bool, pid int, running bool, err error) {
 	pid, owner, err := readPid(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, 0, false, nil

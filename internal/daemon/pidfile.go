@@ -172,13 +172,13 @@ func passedOn(path string, files []*os.File) (*PidFile, error) {
 	return &PidFile{path: path, lock: files[0], pid: files[1]}, nil
 }
 
-// claim writes our pid into a pid file that was passed on. Whoever reads it reads
+// claim writes a pid into a pid file that is passed on. Whoever reads it reads
 // one pid or the other: the first line counts.
-func (p *PidFile) claim() error {
-	pid := strconv.Itoa(os.Getpid())
-	_, err := p.pid.WriteAt([]byte(pid+"\n"), 0)
+func (p *PidFile) claim(pid int) error {
+	text := strconv.Itoa(pid)
+	_, err := p.pid.WriteAt([]byte(text+"\n"), 0)
 	if err == nil {
-		err = p.pid.Truncate(int64(len(pid)))
+		err = p.pid.Truncate(int64(len(text)))
 	}
 	return err
 }

@@ -22,10 +22,11 @@ func Restart(s settings.Settings, life Life) error {
 
 // Reload is Restart for one that runs.
 func Reload(s settings.Settings, life Life) error {
-	return replace(s, life, func() error { return notRunning(FindPidFile(s)) })
+	return replace(s, life, func() error { return NotRunning(FindPidFile(s)) })
 }
 
-func notRunning(path string) error {
+// NotRunning is the error that nobody holds a pid file.
+func NotRunning(path string) error {
 	return fail.Exit(fail.Hint(fmt.Errorf("not running: nobody holds the pid file %s", path), "pgrep -a minimail # shows one that has another --pid-file"), fail.NotRunning)
 }
 
@@ -39,26 +40,46 @@ func replace(s settings.Settings, life Life, none func() error) error {
 		return WithSudo(s, bySystemd(s, s.Word))
 	}
 	KeepToOurselves()
-	path := FindPidFile(s)
-	_, pid, running, err := Held(path)
-	if err != nil {
-		return WithSudo(s, err)
+	for try := 0; ; try++ {
+		path := FindPidFile(s)
+		_, pid, running, err := Held(path)
+		if err == nil && !running {
+			return none()
+		}
+		if err == nil {
+			err = replaceHolder(s, life, path, pid)
+		}
+		if !errors.Is(err, errLate) || try == maxTries {
+			return WithSudo(s, err)
+		}
 	}
-	if !running {
-		return none()
+}
+
+// errLate says that the minimail which was to be replaced has been, by somebody
+// else, who may not know of the newest settings: the next one is to be replaced.
+var errLate = errors.New("others replace it all the time")
+
+// maxTries bounds how often that is done.
+const maxTries = 100
+
+// replaceHolder replaces the minimail that holds the pid file.
+func replaceHolder(s settings.Settings, life Life, path string, pid int) error {
+	late := func() bool {
+		_, now, running, err := Held(path)
+		return err == nil && running && now != pid
 	}
 	r, err := askControl(path)
 	switch {
 	case errors.Is(err, os.ErrPermission):
-		err = fail.Exit(fail.Hint(fmt.Errorf("cannot %s pid %d: it is not yours", s.Word, pid), "run it with sudo"), fail.NeedsRoot)
+		return fail.Exit(fail.Hint(fmt.Errorf("cannot %s pid %d: it is not yours", s.Word, pid), "run it with sudo"), fail.NeedsRoot)
 	case errors.Is(err, errDeaf):
-		err = fail.Hint(fmt.Errorf("cannot %s pid %d: %w", s.Word, pid, err), "kill -9 %d (with sudo, if it is not yours), then minimail start", pid)
+		return fail.Hint(fmt.Errorf("cannot %s pid %d: %w", s.Word, pid, err), "kill -9 %d (with sudo, if it is not yours), then minimail start", pid)
+	case err != nil && late():
+		return errLate
 	case err != nil || !r.Handover:
-		err = stopAndStart(s, life)
-	default:
-		err = succeed(s, life, r, path)
+		return stopAndStart(s, life)
 	}
-	return WithSudo(s, err)
+	return succeed(s, life, r, path, late)
 }
 
 // stopAndStart is for a minimail that cannot hand over. The settings are proved
@@ -75,7 +96,7 @@ func stopAndStart(s settings.Settings, life Life) error {
 }
 
 // succeed starts the one that takes over from r.
-func succeed(s settings.Settings, life Life, r Report, pidFile string) error {
+func succeed(s settings.Settings, life Life, r Report, pidFile string, late func() bool) error {
 	if r.Foreground && r.Manager == "" {
 		return fail.Hint(fmt.Errorf("pid %d runs in the foreground: who has started it there restarts it", r.PID), "minimail stop; minimail start")
 	}
@@ -92,7 +113,7 @@ func succeed(s settings.Settings, life Life, r Report, pidFile string) error {
 	if s.Foreground && r.Manager == "" {
 		return life(s, NewTeller())
 	}
-	return startDaemon(s, true)
+	return startDaemon(s, late)
 }
 
 // inherit has s know what r was told, unless something else is said now, and

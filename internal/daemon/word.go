@@ -150,16 +150,17 @@ func (t *Teller) failed(err error) {
 type starting struct {
 	words   *os.File
 	signals chan os.Signal // that came since, also before there is a daemon
+	late    func() bool    // as startDaemon has it
 }
 
 // newStarting makes the pipe; the other end of it becomes the daemon's stdout
 // and stderr.
-func newStarting() (s *starting, daemons *os.File, err error) {
+func newStarting(late func() bool) (s *starting, daemons *os.File, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot make a pipe to the daemon: %w", err)
 	}
-	s = &starting{r, make(chan os.Signal, 1)}
+	s = &starting{r, make(chan os.Signal, 1), late}
 	signal.Notify(s.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	return s, w, nil
 }
@@ -190,7 +191,7 @@ func (s *starting) wait(child *os.Process) (sentence string, err error) {
 		if w.isReady {
 			return w.said, nil
 		}
-		return "", died(child, w.said)
+		return "", s.died(child, w.said)
 	case sig := <-s.signals:
 		_ = syscall.Kill(-child.Pid, syscall.SIGTERM) // go-daemon has made it lead a group
 		<-heard
@@ -223,11 +224,15 @@ func tellPerson(said string) {
 	}
 }
 
-// died passes on what a daemon that could not start has said.
-func died(child *os.Process, said string) error {
+// died passes on what a daemon that could not start has said, unless that is only
+// that it was late.
+func (s *starting) died(child *os.Process, said string) error {
 	state, err := child.Wait()
 	if err != nil {
 		return fmt.Errorf("cannot wait for the daemon: %w", err)
+	}
+	if s.late != nil && s.late() {
+		return errLate
 	}
 	tellPerson(said)
 	switch {

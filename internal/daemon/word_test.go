@@ -15,7 +15,7 @@ import (
 // started is a child whose stdout and stderr are the pipe to start.
 func started(t *testing.T, script string) (*starting, *os.Process) {
 	t.Helper()
-	s, pipe, err := newStarting()
+	s, pipe, err := newStarting(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestWhatIsSaidBeforeReadinessDoesNotHideIt(t *testing.T) {
 }
 
 func TestADaemonsReadinessIsAByteInFrontOfItsSentence(t *testing.T) {
-	s, pipe, err := newStarting()
+	s, pipe, err := newStarting(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,7 +91,7 @@ func answerWhy(control net.Listener, log zerolog.Logger, ls []net.Listener, why 
 	go func() {
 		for heir := range heirs { // ends with the process
 			tell.Replaced(heir.PID)
-			if heir.Accept() == nil {
+			if heir.Accept(legacy.PidFile) == nil {
 				legacy.PidFile.Forget()
 				over()
 			}

@@ -49,7 +49,7 @@ func (h *handing) passed(at net.Addr) bool {
 // handOver reports whether the heir has everything now.
 func (l *life) handOver(heir *daemon.Heir, h *handing) bool {
 	l.tell.Replaced(heir.PID)
-	if err := heir.Accept(); err != nil {
+	if err := heir.Accept(l.pid); err != nil {
 		l.log.Warn().Err(err).Int("pid", heir.PID).Msg("nobody has taken over: going on")
 		l.tell.Replaced(os.Getpid())
 		return false

@@ -49,6 +49,9 @@ func (k *kept) lock() (err error) {
 		if k.before, err = daemon.Precede(k.PidFile); err != nil {
 			return err
 		}
+		if k.before == nil && k.Word == "reload" { // it has ended since
+			return daemon.NotRunning(k.PidFile)
+		}
 	}
 	if k.usersPid {
 		return nil
