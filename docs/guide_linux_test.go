@@ -88,7 +88,8 @@ func (g *guide) clone(t *testing.T, root string) {
 	}
 	g.Run(t, 0, "mkdir", "-p", "/usr/local/bin")
 	g.Run(t, 0, "ln", "-sf", filepath.Join(strings.TrimSpace(testbed.Run(t, "go", "env", "GOROOT")), "bin/go"), "/usr/local/bin/go")
-	g.me.Writes(t, "~/.config/go/env", "GOMODCACHE="+modules+"\nGOPROXY=off\nGOTOOLCHAIN=local\n")
+	g.me.Writes(t, "~/.config/go/env", "GOMODCACHE="+modules+"\nGOPROXY=off\nGOTOOLCHAIN=local\n"+
+		"GOFLAGS=-trimpath\n") // as scripts/package has it, so that the second way finds most of it built
 	dir := filepath.Join(g.me.Home, "minimail")
 	g.Run(t, 0, "git", "-c", "safe.directory=*", "clone", "-q", root, dir)
 	g.Run(t, 0, "chown", "-R", "me:", dir)
