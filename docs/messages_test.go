@@ -23,7 +23,6 @@ var unlisted = map[string]string{
 	"another user":                              "it is a WHO",
 	"somebody of whom the kernel does not tell": "it is a WHO",
 	"the near end is not trusted":               "Dial says who is there instead",
-	"Pid in file: %s\nRunning:     %s\n":        "status; it is what was asked for",
 }
 
 // otherSSH are words of other versions of OpenSSH than the one here may be:

@@ -3,8 +3,10 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
+	"strings"
 
 	"minimail/internal/fail"
 	"minimail/internal/settings"
@@ -20,7 +22,7 @@ func Status(s settings.Settings) error {
 	if s.JSON {
 		err = statusJSON(path, pid, running)
 	} else {
-		statusText(path, exists, pid, running)
+		_, err = os.Stdout.WriteString(statusText(path, exists, pid, running))
 	}
 	switch {
 	case err != nil:
@@ -33,21 +35,22 @@ func Status(s settings.Settings) error {
 	return fail.Silent(fail.DeadPidFile)
 }
 
-func statusText(path string, exists bool, pid int, running bool) {
-	fmt.Printf("Pid file:    %s\n", path)
+func statusText(path string, exists bool, pid int, running bool) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "Pid file:    %s\n", path)
 	if !exists {
-		fmt.Println("No pid file found: not running")
-		return
+		return text.String() + "No pid file found: not running\n"
 	}
 	number := "none"
 	if pid != 0 {
 		number = strconv.Itoa(pid)
 	}
 	yes := map[bool]string{true: "yes", false: "no"}
-	fmt.Printf("Pid in file: %s\nRunning:     %s\n", number, yes[running])
+	fmt.Fprintf(&text, "Pid in file: %s\nRunning:     %s\n", number, yes[running])
 	if running {
-		how(path)
+		how(&text, path)
 	}
+	return text.String()
 }
 
 // statusJSON prints one object; what a running minimail says of itself, or why
@@ -72,14 +75,14 @@ func statusJSON(path string, pid int, running bool) error {
 }
 
 // how prints what a running minimail says of itself.
-func how(pidFile string) {
+func how(w io.Writer, pidFile string) {
 	r, err := askControl(pidFile)
 	switch {
 	case errors.Is(err, os.ErrPermission):
-		fmt.Println("More:        ask as root, or as the user that it runs as")
+		fmt.Fprintln(w, "More:        ask as root, or as the user that it runs as")
 	case err != nil:
-		fmt.Printf("More:        not to be had: %s\n", fail.Printable(err.Error()))
+		fmt.Fprintln(w, "More:        not to be had: "+fail.Printable(err.Error()))
 	default:
-		r.print(os.Stdout)
+		r.print(w)
 	}
 }

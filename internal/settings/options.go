@@ -136,8 +136,13 @@ func app(words []Word, version string) *cli.App {
 // Help prints what the program can do.
 func Help(w io.Writer, words []Word, version string) error {
 	a := app(words, version)
-	a.Writer = w
-	return cli.ShowAppHelp(cli.NewContext(a, nil, nil))
+	var text strings.Builder // cli keeps to itself what w says
+	a.Writer = &text
+	err := cli.ShowAppHelp(cli.NewContext(a, nil, nil))
+	if err == nil {
+		_, err = io.WriteString(w, text.String())
+	}
+	return err
 }
 
 // helpTemplate fits a terminal of 80 by 43.
