@@ -273,3 +273,31 @@ func TestAnotherUserTakesOver(t *testing.T) {
 	came.leaves(t)
 	wants(t, "as the new user", statusOf(t, m, "setpriv", "--reuid="+testbed.Intruder, "--regid=nogroup", "--clear-groups"), `^Tunnel: `, `^User: +`+testbed.Intruder)
 }
+
+// TestForwardsComeAndGoByRestart while the clients of the one that stays are
+// served.
+func TestForwardsComeAndGoByRestart(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	far := testbed.MailServer(t, nil)
+	m := h.Prepare(t, far, "--wait", "60s", "--drain", "60s")
+	daemonize(t, m, "/dev/null")
+	came := comes(m)
+	other := *m
+	other.Port = testbed.FreePort(t)
+	added := fmt.Sprintf("%d:%d:%s", other.Port, testbed.FreePort(t), far)
+	for range 3 {
+		if out, err := again(t, m, "restart", "--forward", added); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		other.Greets(t)
+		if out, err := again(t, m, "restart"); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		testbed.Eventually(t, "its port is closed", func() bool {
+			_, err := greeting(&other)
+			return err != nil
+		})
+	}
+	came.leaves(t)
+}
