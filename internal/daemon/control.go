@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/user"
@@ -131,6 +132,12 @@ var errDeaf = fmt.Errorf("it has not answered within %s", controlTimeout)
 // root, or the owner of the pid file, as far as the kernel tells.
 func dialControl(pidFile string) (*net.UnixConn, error) {
 	_, owner, err := readPid(pidFile)
+	if errors.Is(err, fs.ErrNotExist) { // somebody has removed it
+		var lock os.FileInfo
+		if lock, err = os.Lstat(lockFile(pidFile)); err == nil {
+			owner = OwnerOf(lock)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"strconv"
@@ -56,14 +57,20 @@ func Lock(path string, who *user.User) (*PidFile, error) {
 			return p, nil
 		}
 		var running ErrRunning
-		if err != nil && !errors.As(err, &running) {
+		if errors.Is(err, fs.ErrNotExist) { // the directory
 			return nil, about("cannot open the pid file", path, "--pid-file", err)
+		}
+		if err != nil && !errors.As(err, &running) {
+			return nil, about("cannot open the lock", lockFile(path), "--pid-file", err)
 		}
 		switch {
 		case running.pid != 0:
 			return nil, running
 		case try == 50:
-			return nil, fail.Hint(running, "minimail status; or, if its pid file was removed, pgrep -a minimail; kill PID")
+			if r, err := askControl(path); err == nil {
+				return nil, fail.Hint(ErrRunning{r.PID}, "its pid file was removed: kill %d; minimail start", r.PID)
+			}
+			return nil, fail.Hint(running, "minimail status")
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
@@ -98,10 +105,10 @@ func isLock(f *os.File) error {
 		return err
 	}
 	if err := isOwn(f.Name(), fi, os.Geteuid(), 0); err != nil {
-		return fmt.Errorf("its lock, %s: %w", f.Name(), err)
+		return err
 	}
 	if fi.Mode().Perm()&0o077 != 0 {
-		return exposed{"others can open its lock, " + f.Name(), fail.Quote("sudo", "rm", f.Name())}
+		return exposed{"others can open it", fail.Quote("sudo", "rm", f.Name())}
 	}
 	return nil
 }

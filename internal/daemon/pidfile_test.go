@@ -152,7 +152,7 @@ func TestALockThatOthersCouldHoldIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Lock(path, nil)
-	if err == nil || !strings.Contains(err.Error(), "others can open its lock, "+lockFile(path)) || !strings.HasPrefix(fail.HintOf(err), "sudo rm "+lockFile(path)) {
+	if err == nil || !strings.Contains(err.Error(), "cannot open the lock "+lockFile(path)+": others can open it") || !strings.HasPrefix(fail.HintOf(err), "sudo rm "+lockFile(path)) {
 		t.Errorf("%v, hint %q", err, fail.HintOf(err))
 	}
 }

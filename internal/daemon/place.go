@@ -68,6 +68,9 @@ func PidFilePlace(path string, who *user.User) (Place, error) {
 
 // LogPlace is where the log can be, or says why it cannot be there.
 func LogPlace(path string, who *user.User) (Place, error) {
+	if path == "/dev/stdout" || path == "/dev/stderr" {
+		return Place{}, about("cannot open the log", path, "--log-file", exposed{"a daemon has none", "minimail -X"})
+	}
 	p, err := FindFor(path, who)
 	if err == nil {
 		var fi fs.FileInfo

@@ -107,7 +107,9 @@ func (r Report) print(w io.Writer) {
 	}
 	line("Since", "%s (%s)", r.Since.Local().Format(time.DateTime), ago(r.Since))
 	line("User", "%s", r.User)
-	line("Log", "%s", r.kept())
+	if r.Handover { // an older one does not say
+		line("Log", "%s", r.kept())
+	}
 	for _, f := range r.Forwards {
 		line("Listening", "%s (%s)", strings.Join(f.Listening, ", "), map[bool]string{true: "smtp", false: "tcp"}[f.SMTP])
 	}

@@ -6,11 +6,13 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"minimail/forward"
 	"minimail/internal/daemon"
 	"minimail/internal/fail"
+	"minimail/tunnel/peer"
 )
 
 // A door is a forward with its bound listeners.
@@ -63,7 +65,7 @@ func bindBeside(forwards []forward.Spec, theirs []daemon.Door) (doors []door, er
 		}
 		if err != nil {
 			closeDoors(doors)
-			return nil, bindError(f, err)
+			return nil, bindError(f, overlaps(f, bound, err))
 		}
 		doors = append(doors, door{f, ls, fromManager})
 	}
@@ -77,6 +79,20 @@ func bindBeside(forwards []forward.Spec, theirs []daemon.Door) (doors []door, er
 		}
 	}
 	return doors, nil
+}
+
+// overlaps is about an address that is one of those of the other minimail's
+// wildcard, or the other way round: the kernel gives it to one of them only.
+func overlaps(f forward.Spec, bound []net.Listener, err error) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	for _, l := range bound {
+		if a, ok := l.Addr().(*net.TCPAddr); ok && a.Port == f.Port {
+			return fail.Hint(fail.Address(err), "minimail stop; minimail start # the one that runs has %s", a)
+		}
+	}
+	return err
 }
 
 func closeDoors(doors []door) {
@@ -117,9 +133,27 @@ func bindError(f forward.Spec, err error) error {
 	case errors.Is(err, syscall.EACCES) && os.Geteuid() != 0:
 		return fail.Exit(fail.Hint(err, "run it with sudo, or with --forward %d:%s:%s", forward.OtherPort(f.Port), f.Near, f.Far), fail.NeedsRoot)
 	case errors.Is(err, syscall.EADDRINUSE):
+		if pid := minimailAt(f.Port); pid != 0 {
+			return fail.Hint(err, "minimail, pid %d, serves there: minimail status # if its pid file is gone: kill %d", pid, pid)
+		}
 		return fail.Hint(err, "sudo ss -ltnp 'sport = :%d' # shows who has it: a mail server?", f.Port)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fail.Hint(err, "ip address # lists this machine's: one of them has to be the BIND of --forward")
 	}
 	return err
+}
+
+// minimailAt is the pid of the minimail that listens at a port, or 0 if none is
+// seen there.
+func minimailAt(port int) int {
+	all, _ := peer.ListenersAt([]int{port})
+	ours := peer.ProcessOf(os.Getpid()).Name
+	for _, l := range all {
+		for _, p := range l.Procs {
+			if p.PID != os.Getpid() && (p.Name == ours || strings.HasPrefix(p.Name, "minimail")) {
+				return p.PID
+			}
+		}
+	}
+	return 0
 }

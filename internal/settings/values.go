@@ -43,17 +43,20 @@ func (r *reader) duration(name string, least time.Duration) time.Duration {
 	}
 	d, err := time.ParseDuration(s)
 	switch {
-	case err != nil:
+	case err != nil && !anyTime.MatchString(s):
 		r.bad(name, v, "a time such as 30, 90s or 1m30s")
 	case d < 0:
 		r.bad(name, v, "a time that is not negative")
 	case d < least:
 		r.bad(name, v, "a time above zero")
-	case d > maxDuration:
+	case err != nil || d > maxDuration:
 		r.bad(name, v, "a time of a year at most")
 	}
 	return d
 }
+
+// anyTime is one that time.ParseDuration can read, unless it is too long.
+var anyTime = regexp.MustCompile(`^([0-9]+(ns|us|µs|ms|s|m|h))+$`)
 
 // maxDuration keeps sums of durations far from overflow.
 const maxDuration = 365 * 24 * time.Hour

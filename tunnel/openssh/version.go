@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -61,6 +62,9 @@ var cures = []cure{
 
 // Cure is what may help if program cannot be run because of err.
 func Cure(program string, err error) string {
+	if os.Getenv("PATH") == "" && errors.Is(err, exec.ErrNotFound) {
+		return "--ssh /usr/bin/ssh # for PATH is not set"
+	}
 	i := slices.IndexFunc(cures, func(c cure) bool { return c.because == nil || errors.Is(err, c.because) })
 	return strings.Replace(cures[i].line, "PROGRAM", program, 1)
 }
