@@ -60,10 +60,12 @@ var cures = []cure{
 	{nil, "PROGRAM -V # must say which OpenSSH it is; or --ssh ANOTHER"},
 }
 
+var withoutPath = cure{exec.ErrNotFound, "--ssh /usr/bin/ssh # for PATH is not set"}
+
 // Cure is what may help if program cannot be run because of err.
 func Cure(program string, err error) string {
 	if os.Getenv("PATH") == "" && errors.Is(err, exec.ErrNotFound) {
-		return "--ssh /usr/bin/ssh # for PATH is not set"
+		return withoutPath.line
 	}
 	i := slices.IndexFunc(cures, func(c cure) bool { return c.because == nil || errors.Is(err, c.because) })
 	return strings.Replace(cures[i].line, "PROGRAM", program, 1)
