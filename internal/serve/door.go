@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -147,10 +148,10 @@ func bindError(f forward.Spec, err error) error {
 // seen there.
 func minimailAt(port int) int {
 	all, _ := peer.ListenersAt([]int{port})
-	ours := peer.ProcessOf(os.Getpid()).Name
+	self, _ := os.Executable()
 	for _, l := range all {
 		for _, p := range l.Procs {
-			if p.PID != os.Getpid() && (p.Name == ours || strings.HasPrefix(p.Name, "minimail")) {
+			if p.PID != os.Getpid() && (p.Name == filepath.Base(self) || strings.HasPrefix(p.Name, "minimail")) {
 				return p.PID
 			}
 		}
