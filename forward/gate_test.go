@@ -78,10 +78,10 @@ func TestWhoWaitsOutsideIsToldAfterHisPatienceAndGetsAPlaceThatIsFree(t *testing
 
 func TestOneUserCannotHaveAllRoomToWaitIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(2, 1024, ownerOf)
+		g := newGate(2, largeRoom, ownerOf)
 		ctx, end := context.WithCancel(t.Context())
 		defer end()
-		waits := func(uid, n int) (refused int) {
+		waits := func(g *gate, uid, n int) (refused int) {
 			got := make(chan error, n)
 			for range n {
 				go func() { _, err := g.enter(ctx, owned{uid: uid}); got <- err }()
@@ -94,10 +94,13 @@ func TestOneUserCannotHaveAllRoomToWaitIn(t *testing.T) {
 			}
 			return refused
 		}
-		if n := waits(1, 1000); n != 1000-2-960 {
-			t.Errorf("%d of 1000 were turned away, with 2 places and room for 960 of his and 64 of others", n)
+		if n := waits(g, 1, 1000); n != 1000-2-938 {
+			t.Errorf("%d of 1000 were turned away, with 2 places and room for 938 of his and 62 of others", n)
 		}
-		if n := waits(2, 2); n != 0 {
+		if n := waits(newGate(2, largeRoom-1, ownerOf), 1, 1000); n != 0 {
+			t.Errorf("%d of 1000 were turned away where there are few descriptors", n)
+		}
+		if n := waits(g, 2, 2); n != 0 {
 			t.Errorf("%d of another user's two were turned away", n)
 		}
 		end()

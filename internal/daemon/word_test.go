@@ -152,3 +152,14 @@ func TestTheNameOfTheNotifySocketIsNotPassedOn(t *testing.T) {
 	}
 	new(Teller).Ready("nobody listens: no matter")
 }
+
+// The service manager's reload is another one's child, whose status it is not.
+func TestADaemonsExitStatusIsStartsButNotAReloads(t *testing.T) {
+	for pid, want := range map[string]int{"": 3, "1": 1} {
+		t.Setenv("MAINPID", pid)
+		s, child := started(t, `echo 'minimail: no'; exit 3`)
+		if _, err := s.wait(child); err == nil || err.Error() != "" || fail.Status(err) != want {
+			t.Errorf("MAINPID=%q: %q, status %d, want %d", pid, err, fail.Status(err), want)
+		}
+	}
+}

@@ -22,8 +22,31 @@ func TestForeignWordsAreOneLineThatDoesNothing(t *testing.T) {
 			t.Errorf("%q: %q, want %q", s, got, want)
 		}
 	}
-	if got := Printable(strings.Repeat("x", 1<<20)); len(got) > maxPrintable+3 {
-		t.Errorf("%d bytes", len(got))
+	full := strings.Repeat("x", maxPrintable)
+	if got := Printable(full); got != full {
+		t.Errorf("%d of %d bytes", len(got), maxPrintable)
+	}
+	if got := Printable(full + "x"); got != full+"..." {
+		t.Errorf("%d of %d bytes", len(got), maxPrintable+1)
+	}
+}
+
+func TestCleanValuesAreEncodedAsEverybodyEncodesThem(t *testing.T) {
+	v := map[string]string{"k": "a\"b\\c/\n<é>"}
+	for indent, want := range map[string]string{
+		"":   `{"k":"a\"b\\c/?<é>"}` + "\n",
+		"  ": "{\n  \"k\": \"a\\\"b\\\\c/?<é>\"\n}\n",
+	} {
+		var got bytes.Buffer
+		if err := JSON(&got, v, indent); err != nil || got.String() != want {
+			t.Errorf("%q, %v, want %q", got.String(), err, want)
+		}
+	}
+}
+
+func TestWordsAreQuotedAsShReadsThem(t *testing.T) {
+	if got, want := Quote("a-z0=@%+:,./_", "", "a b", "it's", "$x"), `a-z0=@%+:,./_ '' 'a b' 'it'\''s' '$x'`; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 
