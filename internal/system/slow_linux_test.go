@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,11 +98,29 @@ func TestALaunchThatTriesADeadAddressFirstServesTheNextClient(t *testing.T) {
 	h.Configure(t, "HostName two.test", fmt.Sprintf("HostKeyAlias [127.0.0.1]:%d", h.Port), "ConnectTimeout 6")
 	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "1s", "--idle", "3s")
 	m.Refuses(t, "ssh is still trying after .*; with a longer --wait you may get through")
-	m.Log.Wait(t, "the host has let ssh in, and nobody waits any more: countdown started")
+	m.Log.Wait(t, "(?s)Authenticated to.*the host has let ssh in, and nobody waits any more: countdown started")
 	if n := m.Log.Count("launched ssh"); n != 1 {
 		t.Errorf("%d launches, want 1", n)
 	}
 	m.Serves(t)
+}
+
+// What ssh makes of ssh_config is asked while nobody waits: at start, and when there
+// has been no tunnel for a while.
+func TestNoClientWaitsForWhatSSHMakesOfItsSettings(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	ssh, hangs := filepath.Join(testbed.PublicDir(t), "ssh"), filepath.Join(testbed.PublicDir(t), "hangs")
+	testbed.Write(t, ssh, fmt.Sprintf("#!/bin/sh\ncase \" $* \" in *' -G '*) [ ! -e %s ] || exec sleep 30 ;; esac\nexec ssh \"$@\"\n", hangs))
+	if err := os.Chmod(ssh, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--ssh", ssh, "--wait", "9s") // less than it may take to answer
+	testbed.Write(t, hangs, "")
+	for range 2 {
+		m.Greets(t)
+		m.Down(t)
+	}
 }
 
 // deadAt has nothing answer at [::1]:port: the queue there is full.
