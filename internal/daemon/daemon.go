@@ -23,7 +23,7 @@ type Life func(s settings.Settings, tell *Teller) error
 // Start is the word: in the foreground, as whoever starts the daemon, and as the
 // daemon itself.
 func Start(s settings.Settings, life Life) error {
-	if daemon.WasReborn() {
+	if Reborn() {
 		return beDaemon(s, life)
 	}
 	if s.Foreground && os.Getpid() == 1 {

@@ -102,25 +102,20 @@ func isLocked(pidFile string) bool {
 // named one and nobody holds it, root's or that of the service manager's
 // minimail, if somebody holds that.
 func FindPidFile(s settings.Settings) string {
-	if s.PidFileNamed {
-		return s.PidFile
-	}
-	ours := ownPidFile(s)
-	for _, path := range []string{ours, filepath.Join(settings.RunDir(), "minimail.pid"), servicePidFile()} {
-		if _, _, running, err := Held(path); err == nil && running {
-			return path
-		}
-	}
-	return ours
+	return firstHeld(s, append(s.PidFiles(), filepath.Join(settings.RunDir(), "minimail.pid"), servicePidFile()))
 }
 
 // ownPidFile is the pid file of a minimail of ours. It may have been started
 // where the environment was another one: by cron, without XDG_RUNTIME_DIR.
-func ownPidFile(s settings.Settings) string {
+func ownPidFile(s settings.Settings) string { return firstHeld(s, s.PidFiles()) }
+
+// firstHeld is the first of paths that somebody holds, unless the user has named
+// one, or else the default.
+func firstHeld(s settings.Settings, paths []string) string {
 	if s.PidFileNamed {
 		return s.PidFile
 	}
-	for _, path := range s.PidFiles() {
+	for _, path := range paths {
 		if _, _, running, err := Held(path); err == nil && running {
 			return path
 		}

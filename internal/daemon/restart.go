@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sevlyar/go-daemon"
-
 	"minimail/internal/fail"
 	"minimail/internal/settings"
 	"minimail/privdrop"
@@ -34,7 +32,7 @@ func NotRunning(path string) error {
 // until that is done. Without one it does what none says.
 func replace(s settings.Settings, life Life, none func() error) error {
 	switch {
-	case daemon.WasReborn():
+	case Reborn():
 		return beDaemon(s, life)
 	case serviceRuns(s):
 		return WithSudo(s, bySystemd(s, s.Word))
