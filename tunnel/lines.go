@@ -21,8 +21,9 @@ const (
 	// nearEndTimeout is how long a near end that ssh complains about may take
 	// to answer all the same. Clients try at least every 50 ms.
 	nearEndTimeout = 500 * time.Millisecond
-	// maxLines is how many of them are logged a second.
-	maxLines = 50
+	// maxLines is how many of them are logged a second, and maxBeside how many
+	// of those that are beside the point: an ssh says 50 to 100 for each host.
+	maxLines, maxBeside = 50, 500
 )
 
 // A Meaning is what a line that the command has said means for the tunnel.
@@ -57,10 +58,10 @@ func (l *launch) loggedIn(host string) {
 
 // An ear hears what one ssh says at its two places.
 type ear struct {
-	t    *Tunnel
-	l    *launch
-	log  zerolog.Logger
-	stop context.CancelCauseFunc
+	t           *Tunnel
+	l           *launch
+	log, beside zerolog.Logger
+	stop        context.CancelCauseFunc
 
 	mu      sync.Mutex // for one line at a time
 	meaning func(line string, fromLog bool) Meaning
@@ -74,10 +75,10 @@ type ear struct {
 func (t *Tunnel) listen(l *launch, sshLog, stderr io.Reader, log zerolog.Logger, stop context.CancelCauseFunc) {
 	dropped := 0
 	e := ear{t: t, l: l, stop: stop}
-	e.log = log.Sample(&zerolog.BurstSampler{
-		Burst: maxLines, Period: time.Second,
-		NextSampler: counter{&dropped},
-	})
+	atMost := func(n uint32) zerolog.Logger {
+		return log.Sample(&zerolog.BurstSampler{Burst: n, Period: time.Second, NextSampler: counter{&dropped}})
+	}
+	e.log, e.beside = atMost(maxLines), atMost(maxBeside)
 	e.meaning = func(line string, _ bool) Meaning { return Meaning{Why: line} }
 	if t.cfg.Listen != nil {
 		e.meaning = t.cfg.Listen()
@@ -96,14 +97,14 @@ func (e *ear) hear(line string, fromLog bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	why, m := e.l.lastSince(e.l.began), e.meaning(line, fromLog)
-	level := zerolog.InfoLevel
+	event := e.log.Info
 	if m.Beside {
-		level = zerolog.DebugLevel
+		event = e.beside.Debug
 	}
 	if fromLog {
-		e.log.WithLevel(level).Str("ssh", line).Msg("ssh says")
+		event().Str("ssh", line).Msg("ssh says")
 	} else {
-		e.log.WithLevel(level).Str("stderr", line).Msg("the host's banner, or a helper of ssh's, says")
+		event().Str("stderr", line).Msg("the host's banner, or a helper of ssh's, says")
 	}
 	if m.LetIn {
 		e.l.loggedIn(m.Host)

@@ -23,8 +23,8 @@ type hearer struct {
 	tried int    // keys that it was offered
 }
 
-func newHearer(c openssh.Config) *hearer {
-	return &hearer{began: time.Now(), reader: openssh.NewReader(c.Jumps), more: make(chan struct{}, 1), steps: map[openssh.Step]time.Duration{}}
+func newHearer(c *openssh.Client) *hearer {
+	return &hearer{began: time.Now(), reader: c.NewReader(), more: make(chan struct{}, 1), steps: map[openssh.Step]time.Duration{}}
 }
 
 // listen tells the tunnel what the words of its ssh mean.

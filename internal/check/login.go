@@ -65,7 +65,7 @@ func (c *checkup) tryLogin(ctx context.Context) {
 	s, first := c.atSpareEnds(dir)
 	c.client.Forwards = forward.Lines(s.Forwards)
 	argv := c.client.Argv()
-	c.login.said = newHearer(c.config)
+	c.login.said = newHearer(c.client)
 
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

@@ -18,7 +18,6 @@ import (
 	"minimail/internal/daemon"
 	"minimail/internal/settings"
 	"minimail/tunnel"
-	"minimail/tunnel/openssh"
 	"minimail/tunnel/peer"
 )
 
@@ -175,7 +174,7 @@ func (l *life) tunnelConfig() tunnel.Config {
 		Jitter:   s.Jitter,
 		Prove:    peer.Prover(ssh.Argv()),
 		Listen: func() func(string, bool) tunnel.Meaning {
-			r := openssh.NewReader(ssh.Jumps)
+			r := ssh.NewReader()
 			return func(line string, fromLog bool) tunnel.Meaning { return tunnel.Meaning(r.Read(line, fromLog)) }
 		},
 		Log: l.log,

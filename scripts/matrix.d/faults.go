@@ -30,8 +30,25 @@ type fault struct {
 	quiet  bool              // check need not name it
 	until  int               // ten times the last one that can
 	behind bool              // only at a jump host: the host behind it is dead
-	onWay  bool              // it is at the jump host
+	cut    bool              // the connection ends as soon as the far end is reached
+	closed bool              // /etc/nologin is there
+	slow   int               // seconds that ssh has to wait for it
+
+	way   way  // to the host
+	onWay bool // it is at the jump host
 }
+
+// A way is how far is reached.
+type way string
+
+const (
+	directly  way = ""
+	byJump    way = "jump host: "                // ProxyJump jump
+	byCommand way = "jump host, ssh -W: "        // ProxyCommand ssh -W … jump, which is not verbose
+	byFirst   way = "first of two jump hosts: "  // ProxyJump jump,other
+	bySecond  way = "second of two jump hosts: " // ProxyJump other,jump
+	behindOne way = "behind a jump host: "       // ProxyJump other; far has the fault
+)
 
 func at(n openssh.Meaning, more ...openssh.Meaning) []openssh.Meaning { return append(more, n) }
 
@@ -89,7 +106,7 @@ var faults = []fault{
 	{name: "hangs up after ssh's line", want: at(openssh.HungUp), plays: answers(""), hop: true},
 	{name: "resets", want: at(openssh.HungUp), plays: resets, hop: true},
 	{name: "full (MaxStartups)", want: at(openssh.HungUp), sshd: []string{"MaxStartups 1:100:1"}, hop: true},
-	{name: "penalty (PerSourcePenalties)", want: at(openssh.HungUp), sshd: []string{"PerSourcePenalties authfail:600 noauth:600 min:1"}, since: 98},
+	{name: "penalty (PerSourcePenalties)", want: at(openssh.HungUp), sshd: []string{"PerSourcePenalties authfail:600 noauth:600 min:1"}, since: 98, hop: true},
 	{name: "RefuseConnection", want: at(openssh.SentAway, openssh.HungUp, openssh.Closed), sshd: []string{"RefuseConnection yes"}, since: 100, hop: true},
 	{name: "an SMTP server", want: at(openssh.NotSSH, openssh.Silent), plays: greets("220 mail ESMTP\r\n"), hop: true},
 	{name: "a web server", want: at(openssh.NotSSH, openssh.HungUp), plays: answers("HTTP/1.1 400 Bad Request\r\n\r\n"), hop: true},
@@ -105,15 +122,17 @@ var faults = []fault{
 	{name: "a second key wanted", want: at(openssh.MoreWanted), sshd: []string{"AuthenticationMethods publickey,publickey"}, hop: true},
 	// From some version after 10.0 on keys that are only offered do not count as tries.
 	{name: "too many keys", until: 105, want: at(openssh.TooManyKeys), sshd: []string{"MaxAuthTries 1"}, lines: []string{"IdentityFile $other", "IdentityFile $third"}, hop: true},
-	{name: "login takes too long (LoginGraceTime)", want: at(openssh.Closed, openssh.SentAway),
-		sshd: []string{"LoginGraceTime 1", "AuthorizedKeysCommand /bin/sleep 9", "AuthorizedKeysCommandUser root", "AuthorizedKeysFile none"}, hop: true},
+	{name: "login takes too long (LoginGraceTime)", want: at(openssh.Closed, openssh.SentAway, openssh.HungUp), // or the penalty for the login before
+		sshd: []string{"LoginGraceTime 1", "AuthorizedKeysCommand /bin/sleep 9", "AuthorizedKeysCommandUser root", "AuthorizedKeysFile none"}, slow: 8, hop: true},
 	{name: "account expired", want: at(openssh.Closed), says: "account has expired", sshd: []string{"UsePAM yes"}, user: "old", hop: true},
+	{name: "nobody may log in (nologin)", want: at(openssh.Closed), sshd: []string{"UsePAM yes"}, closed: true, hop: true},
 	{name: "account locked", want: at(openssh.KeyRefused), sshd: []string{"UsePAM no"}, user: "locked"},
 	{name: "password expired", want: at(openssh.Forbidden, openssh.Closed), sshd: []string{"UsePAM yes"}, user: "stale", quiet: true},
 	{name: "forwarding forbidden", want: at(openssh.Forbidden), sshd: []string{"AllowTcpForwarding no"}, hop: true},
 	{name: "far end forbidden (PermitOpen)", want: at(openssh.Forbidden), sshd: []string{"PermitOpen 127.0.0.1:1"}},
 	{name: "far port closed", want: at(openssh.FarRefused), far: "127.0.0.1:1"},
 	{name: "far name unknown", want: at(openssh.FarRefused), far: "nowhere.invalid:25"},
+	{name: "link lost after the login", want: at(openssh.LinkLost), cut: true, hop: true},
 	{name: "cannot reach the host behind it", want: at(openssh.JumpBlocked), behind: true},
 	{name: "near end taken", want: at(openssh.NoNearEnd), taken: true, quiet: true},
 	{name: "bad line of ssh_config", want: at(openssh.BadSettings), lines: []string{"Prot 2222"}, quiet: true},
@@ -122,26 +141,42 @@ var faults = []fault{
 	{name: "ProxyCommand hangs", want: at(openssh.WaySilent), lines: []string{"ProxyCommand sleep 60"}},
 }
 
-// withHops are the faults, and those that a jump host has.
+// onAWay is what the faults mean to an ssh that goes by others, or to one of
+// those; quietly: it is not verbose.
+func onAWay(f fault, w way) fault {
+	f.name, f.way, f.onWay = string(w)+f.name, w, w != behindOne
+	also := func(of []openssh.Meaning, then openssh.Meaning) {
+		if slices.ContainsFunc(of, func(m openssh.Meaning) bool { return slices.Contains(f.want, m) }) {
+			f.want = append(slices.Clone(f.want), then)
+		}
+	}
+	if f.onWay && slices.Contains(f.want, openssh.Forbidden) {
+		f.want = at(openssh.JumpForbids)
+	}
+	also([]openssh.Meaning{openssh.Silent}, openssh.WaySilent) // whoever is slow
+	if w == byCommand {
+		also([]openssh.Meaning{openssh.HungUp, openssh.Closed}, openssh.ClosedAnyTime)
+		also([]openssh.Meaning{openssh.KeyRefused, openssh.OtherWanted, openssh.MoreWanted}, openssh.JumpRefused)
+	}
+	return f
+}
+
+// withHops are the faults, and those that a jump host has, or a host behind one.
 func withHops() (all []fault) {
 	for _, f := range faults {
 		if !f.behind {
 			all = append(all, f)
 		}
 	}
-	for _, f := range faults {
-		if f.hop || f.behind || f.want == nil {
-			f.name, f.onWay = "jump host: "+f.name, true
-			if slices.Contains(f.want, openssh.HungUp) || slices.Contains(f.want, openssh.Closed) {
-				f.want = append(slices.Clone(f.want), openssh.ClosedAnyTime)
+	for _, w := range []way{byJump, byCommand, byFirst, bySecond, behindOne} {
+		for _, f := range faults {
+			some := slices.Contains([]string{"key refused", "host key changed", "a second factor", "no sshd", "hangs up at once", "silent"}, f.name)
+			switch {
+			case w == behindOne && f.hop && f.known == "" && !f.dead && f.lines == nil,
+				(w == byJump || w == byCommand) && (f.hop || f.behind || f.want == nil),
+				(w == byFirst || w == bySecond) && some:
+				all = append(all, onAWay(f, w))
 			}
-			if slices.Contains(f.want, openssh.Forbidden) {
-				f.want = at(openssh.JumpForbids)
-			}
-			if slices.Contains(f.want, openssh.Silent) {
-				f.want = append(slices.Clone(f.want), openssh.WaySilent)
-			}
-			all = append(all, f)
 		}
 	}
 	return all
@@ -150,7 +185,7 @@ func withHops() (all []fault) {
 // needs is why s cannot play f; empty: it can.
 func (f fault) needs(s *tree) string {
 	switch {
-	case s.kind != "sshd" && f.sshd != nil, s.kind == "tinysshd" && f.onWay:
+	case s.kind != "sshd" && f.sshd != nil, s.kind == "tinysshd" && f.way != directly:
 		return "-"
 	case f.until > 0 && s.ssh.AtLeast(f.until/10, f.until%10+1):
 		return "-"

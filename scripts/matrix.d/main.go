@@ -110,8 +110,8 @@ func (w *work) columns(lowers map[string]string, pairs []string) (all []column) 
 func main() {
 	only := flag.String("f", "", "only the faults whose names match")
 	dir := flag.String("d", "", "directory for the work")
-	pairs := flag.String("p", "bullseye:bullseye,bookworm:bookworm,trixie:trixie,sid:sid,sid:dropbear,sid:tinysshd", "pairs CLIENT:SERVER")
-	jobs := flag.Int("j", 4, "how many at a time")
+	pairs := flag.String("p", "bullseye:bullseye,bookworm:bookworm,trixie:trixie,sid:sid,bullseye:sid,sid:bullseye,bookworm:trixie,sid:dropbear,bookworm:tinysshd", "pairs CLIENT:SERVER")
+	jobs := flag.Int("j", 12, "how many at a time")
 	flag.Parse()
 	w := &work{dir: *dir}
 	w.port.Store(20000)
@@ -140,26 +140,34 @@ func (w *work) table(columns []column, only *regexp.Regexp, jobs int) (wrong int
 		fmt.Printf(" %s %d.%d, %s %s |", c.client.name, c.client.ssh.Major, c.client.ssh.Minor, c.server.name, c.server.version)
 	}
 	fmt.Println("\n|---|" + strings.Repeat("---|", len(columns)))
+	type row struct {
+		name  string
+		cells []string
+		done  sync.WaitGroup
+	}
+	var rows []*row
 	places := make(chan struct{}, jobs)
 	for _, f := range withHops() {
 		if !only.MatchString(f.name) {
 			continue
 		}
-		cells := make([]string, len(columns))
-		var all sync.WaitGroup
+		r := &row{name: f.name, cells: make([]string, len(columns))}
+		rows = append(rows, r)
 		for i, c := range columns {
-			if cells[i] = f.needs(c.server); cells[i] != "" {
+			if r.cells[i] = f.needs(c.server); r.cells[i] != "" {
 				continue
 			}
-			all.Go(func() {
+			r.done.Go(func() {
 				places <- struct{}{}
-				cells[i] = w.try(c, f)
+				r.cells[i] = w.try(c, f)
 				<-places
 			})
 		}
-		all.Wait()
-		wrong += strings.Count(strings.Join(cells, " "), "WRONG")
-		fmt.Printf("| %s | %s |\n", f.name, strings.Join(cells, " | "))
+	}
+	for _, r := range rows {
+		r.done.Wait()
+		wrong += strings.Count(strings.Join(r.cells, " "), "WRONG")
+		fmt.Printf("| %s | %s |\n", r.name, strings.Join(r.cells, " | "))
 	}
 	return wrong
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,7 +24,6 @@ type tree struct {
 	name, root string
 	kind       string // of its server: sshd, dropbear or tinysshd
 	client     string // a program that runs its ssh
-	jump       string // line of ssh_config that goes by the host jump
 	ssh        openssh.Version
 	version    string // of its server's package
 	hostKey    string // as known_hosts has it
@@ -77,15 +77,30 @@ func (w *work) makeClient(t *tree) {
 	loaders, err := filepath.Glob(t.root + "/lib/x86_64-linux-gnu/ld-[2l]*") // that in /lib64 may be an absolute link
 	w.must(err)
 	loader := loaders[0]
-	name := "--argv0 " + t.client // by which a ProxyJump calls it
-	t.jump = "ProxyJump jump"
+	ssh := t.root + "/usr/bin/ssh"
+	line := fmt.Sprintf("%s --argv0 %s --library-path %s/lib/x86_64-linux-gnu:%s/usr/lib/x86_64-linux-gnu %s", loader, t.client, t.root, t.root, ssh)
 	if out, _ := exec.Command(loader, "--help").CombinedOutput(); !strings.Contains(string(out), "--argv0") {
-		name, t.jump = "", "ProxyCommand "+t.client+" -F $config -W [%h]:%p jump" // which is what a ProxyJump is
+		// An old one, whose ProxyJump would not find itself: our own C library can run it.
+		line = "env LD_LIBRARY_PATH=" + w.missing(t, ssh) + " bash -c 'exec -a " + t.client + " " + ssh + " \"$@\"' ssh"
 	}
-	w.write(t.client, fmt.Sprintf("#!/bin/sh\nexec %s %s --library-path %s/lib/x86_64-linux-gnu:%s/usr/lib/x86_64-linux-gnu %s/usr/bin/ssh \"$@\"\n", loader, name, t.root, t.root, t.root))
+	w.write(t.client, "#!/bin/sh\nexec "+line+" \"$@\"\n")
 	w.must(os.Chmod(t.client, 0o755))
 	t.ssh, err = openssh.AskVersion(context.Background(), os.Environ(), t.client)
 	w.must(err)
+}
+
+// missing is a directory with the libraries that the tree's program needs, and
+// that are not here.
+func (w *work) missing(t *tree, program string) string {
+	dir := w.path("trees/" + t.name + "/lib")
+	w.must(os.MkdirAll(dir, 0o755))
+	for line := range strings.Lines(w.run("ldd", program)) {
+		name, _, missing := strings.Cut(strings.TrimSpace(line), " => not found")
+		if found, _ := filepath.Glob(t.root + "/usr/lib/x86_64-linux-gnu/" + name); missing && len(found) > 0 {
+			w.copy(found[0], filepath.Join(dir, name))
+		}
+	}
+	return dir
 }
 
 // in runs a program in the tree.
@@ -98,7 +113,7 @@ func (w *work) in(t *tree, argv ...string) string {
 }
 
 // start starts the tree's server on a port of 127.0.0.1, until stop is called.
-func (w *work) start(t *tree, dir string, port int, lines []string) (stop func()) {
+func (w *work) start(t *tree, dir string, port int, f fault) (stop func()) {
 	if t.kind == "tinysshd" { // which serves one connection
 		return w.listen(port, func(c net.Conn) {
 			f, _ := c.(*net.TCPConn).File()
@@ -113,12 +128,19 @@ func (w *work) start(t *tree, dir string, port int, lines []string) (stop func()
 	argv := []string{"dropbear", "-F", "-E", "-s", "-r", "/mx/hostkey.dropbear", "-p", fmt.Sprintf("127.0.0.1:%d", port)}
 	if t.kind == "sshd" {
 		config := filepath.Join(dir, fmt.Sprint("sshd_config", port))
-		w.write(config, strings.Join(append(lines, fmt.Sprint("Port ", port), "ListenAddress 127.0.0.1", "HostKey /mx/hostkey",
+		w.write(config, strings.Join(append(slices.Clone(f.sshd), fmt.Sprint("Port ", port), "ListenAddress 127.0.0.1", "HostKey /mx/hostkey",
 			"AuthorizedKeysFile /mx/key.pub", "StrictModes no", "UsePAM no", "PidFile none", "PasswordAuthentication no",
 			"KbdInteractiveAuthentication no", ""), "\n"))
 		argv = []string{"/usr/sbin/sshd", "-D", "-e", "-f", strings.Replace(config, w.dir, "/mx", 1)}
 	}
-	cmd := exec.Command("chroot", append([]string{t.root}, argv...)...)
+	argv = append([]string{"chroot", t.root}, argv...)
+	if f.closed { // nologin(5) is for this one alone
+		pam := filepath.Join(dir, "pam")
+		w.write(w.path("nologin"), "the host is closed\n")
+		w.write(pam, strings.Replace(w.read(t.root+"/etc/pam.d/sshd"), "pam_nologin.so", "pam_nologin.so file=/mx/nologin", 1))
+		argv = append([]string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" "$1/etc/pam.d/sshd" && exec chroot "$@"`, pam}, argv[1:]...)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
 	log, err := os.Create(filepath.Join(dir, fmt.Sprint("server", port, ".log")))
 	w.must(err)
 	cmd.Stderr = log

@@ -7,12 +7,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -57,22 +59,43 @@ func (w *work) try(c column, f fault) string {
 func (l *login) play(port int) (stop func()) {
 	w, f, server := l.w, l.f, l.c.server
 	var stops []func()
+	to := f.far
 	switch {
 	case f.plays != nil:
 		stops = append(stops, w.listen(port, f.plays))
+	case f.cut:
+		real, end := w.newPort(), w.newPort()
+		relayed := &relay{to: real}
+		to = fmt.Sprint("127.0.0.1:", end)
+		stops = append(stops, w.start(server, l.dir, real, f), w.listen(port, relayed.serve), w.listen(end, relayed.cut))
 	case !f.dead:
-		stops = append(stops, w.start(server, l.dir, port, f.sshd))
+		stops = append(stops, w.start(server, l.dir, port, f))
 	}
 	config := filepath.Join(l.dir, "config")
-	far, text := port, ""
+	text := ""
 	bad := l.host(port, f)
-	if f.onWay {
-		far = w.newPort()
+	if f.way != directly {
+		good := w.newPort()
 		if !f.behind {
-			stops = append(stops, w.start(server, l.dir, far, nil))
+			stops = append(stops, w.start(server, l.dir, good, fault{}))
 		}
-		text = "Host jump\n" + bad
-		bad = strings.ReplaceAll(l.c.client.jump, "$config", config) + "\n" + l.host(far, fault{})
+		jump, jumps := bad, "jump"
+		bad = l.host(good, fault{})
+		switch f.way {
+		case byFirst, bySecond:
+			other := w.newPort()
+			stops = append(stops, w.start(server, l.dir, other, fault{}))
+			text = "Host other\n" + l.host(other, fault{})
+			jumps = map[way]string{byFirst: "jump,other", bySecond: "other,jump"}[f.way]
+		case behindOne:
+			jump, bad = bad, jump
+		}
+		text += "Host jump\n" + jump
+		line := "ProxyJump " + jumps
+		if f.way == byCommand {
+			line = "ProxyCommand " + l.c.client.client + " -F " + config + " -W [%h]:%p jump"
+		}
+		bad = line + "\n" + bad
 	}
 	w.write(config, text+"Host far\n"+bad)
 	if strings.Contains(f.name, "MaxStartups") {
@@ -85,12 +108,11 @@ func (l *login) play(port int) (stop func()) {
 	if f.taken {
 		stops = append(stops, w.listen(near, func(net.Conn) {}), w.listenAt("[::1]", near, func(net.Conn) {}))
 	}
-	to := f.far
 	if to == "" {
 		to = w.far
 	}
 	l.argv = []string{w.path("minimail"), "--host", "far", "--ssh", l.c.client.client, "--ssh-config", config, "--forward", fmt.Sprintf("%d:%d:%s", w.newPort(), near, to),
-		"--protocol", "smtp", "--settings", os.DevNull, "--pid-file", filepath.Join(l.dir, "pid"), "--user", "nobody", "--wait", "5s", "--ssh-option", "ConnectTimeout=2"}
+		"--protocol", "smtp", "--settings", os.DevNull, "--pid-file", filepath.Join(l.dir, "pid"), "--user", "nobody", "--wait", fmt.Sprint(5 + f.slow), "--ssh-option", fmt.Sprint("ConnectTimeout=", max(2, f.slow))}
 	if strings.Contains(f.name, "PerSource") { // one that the host counts
 		_ = exec.Command(l.c.client.client, "-F", os.DevNull, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
 			"-i", w.path("other"), "-p", fmt.Sprint(port), "me@127.0.0.1").Run()
@@ -147,7 +169,7 @@ func (l *login) runCheck() {
 // runDaemon sends a client to minimail, and reads in its log what ssh has said.
 func (l *login) runDaemon() {
 	log := filepath.Join(l.dir, "log")
-	cmd := exec.Command(l.argv[0], append(slices.Clone(l.argv[1:]), "-X", "--log-format", "json", "--idle", "0", "--jitter", "0")...)
+	cmd := exec.Command(l.argv[0], append(slices.Clone(l.argv[1:]), "-X", "-v", "--log-format", "json", "--idle", "0", "--jitter", "0")...)
 	out, err := os.Create(log)
 	l.w.must(err)
 	cmd.Stdout, cmd.Stderr = out, out
@@ -182,7 +204,7 @@ func cmdRuns(ended chan struct{}) bool {
 // replay reads the log as minimail does. The first launch counts; the 421 may be
 // about a later one, with another line of the same meaning.
 func (l *login) replay() {
-	fresh := func() *openssh.Reader { return openssh.NewReader(func() bool { return l.f.onWay }) }
+	fresh := func() *openssh.Reader { return openssh.NewReader(func() bool { return l.f.way != directly }) }
 	r, first := fresh(), true
 	end := func() {
 		if v := r.Verdict(); first || slices.Contains(l.f.want, v.Means) && strings.Contains(l.refusal, v.Line) {
@@ -209,4 +231,35 @@ func (l *login) replay() {
 	if first {
 		end()
 	}
+}
+
+// A relay stands before a real server, until it is cut.
+type relay struct {
+	to int
+
+	mu   sync.Mutex
+	open []net.Conn
+}
+
+func (r *relay) serve(c net.Conn) {
+	s, err := net.Dial("tcp4", fmt.Sprint("127.0.0.1:", r.to))
+	if err != nil {
+		return
+	}
+	defer s.Close()
+	r.mu.Lock()
+	r.open = append(r.open, c)
+	r.mu.Unlock()
+	go func() { _, _ = io.Copy(s, c); s.Close() }()
+	_, _ = io.Copy(c, s)
+}
+
+// cut is what the far end does when it is reached.
+func (r *relay) cut(net.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.open {
+		c.Close()
+	}
+	r.open = nil
 }

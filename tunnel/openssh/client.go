@@ -47,11 +47,14 @@ const (
 // as verbose as its own only by -v (main in ssh.c).
 func (c *Client) Argv() []string {
 	argv := []string{c.Program, "-E", "/dev/stdout"}
-	if c.Known().One("proxyjump") != "" && c.levelIsOurs() {
+	if c.aloud() {
 		argv = append(argv, "-v")
 	}
 	return append(argv, c.arguments(c.Version, c.Ours())...)
 }
+
+// aloud reports whether ssh gets a -v, for the sake of a ProxyJump's.
+func (c *Client) aloud() bool { return c.Known().One("proxyjump") != "" && c.levelIsOurs() }
 
 // levelIsOurs reports whether the user has no wish how much ssh is to say.
 func (c *Client) levelIsOurs() bool {

@@ -50,12 +50,12 @@ type Verdict struct {
 // ssh; then its words count that it has said since a host let it in.
 type Reader struct {
 	jumps func() bool
+	aloud bool // ssh was given -v by us
 
 	mu         sync.Mutex
 	own, other voice
 	in         bool
 	deaf       bool     // a host has said why it sends us away: its words may look like ssh's
-	aloud      bool     // ssh was given -v
 	jump       string   // command line of the last jump host's ssh; empty: it is not known
 	before     []string // and of those that it goes by, from the last to the first
 	passed     int      // jump hosts that have let their ssh in
@@ -64,6 +64,13 @@ type Reader struct {
 // NewReader returns the reader of one launch. jumps reports whether another ssh
 // is the way to the host; it must return at once.
 func NewReader(jumps func() bool) *Reader { return &Reader{jumps: jumps} }
+
+// NewReader returns the reader of a launch of c.
+func (c *Client) NewReader() *Reader {
+	r := NewReader(c.Jumps)
+	r.aloud = c.aloud()
+	return r
+}
 
 // Read takes a line, from ssh's log or from its standard error.
 func (r *Reader) Read(line string, fromLog bool) Heard {
@@ -76,7 +83,6 @@ func (r *Reader) Read(line string, fromLog bool) Heard {
 			return Heard{}
 		}
 		r.deaf = r.deaf || s.means == SentAway || s.means == TooManyKeys
-		r.aloud = r.aloud || !v.spoken && s.means == Chatter && strings.HasPrefix(line, "OpenSSH_") // main (ssh.c)
 	}
 	r.hop(s, fromLog)
 	if r.in && s.at != Session && s.means != Chatter {
@@ -140,6 +146,8 @@ func (r *Reader) decisive() (s saying, onTheWay bool) {
 	s = r.own.reason
 	open := r.jump != "" && r.passed > len(r.before)
 	switch told := r.other.reason; {
+	case r.in && s.means == "" && told.means == LinkLost: // client_loop (clientloop.c) says it past the log
+		return told, false
 	case !r.own.spoken && !r.in:
 		return told, false
 	case s.means != WayEnded && s.means != WaySilent:

@@ -130,7 +130,7 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 		"a jump host, and a host that refuses the key": {jumps: true, lines: [][]said{rest("me@jump: Permission denied (publickey)."), own(denied)}, why: "me@far: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "far"},
 		"a helper that plays ssh": {lines: [][]said{rest("me@jump: Permission denied (publickey)."), own(closedEarly, wayClosed)},
 			why: "the way to the host has ended: me@jump: Permission denied (publickey)", fail: Hidden, means: WayEnded},
-		"an end of what worked":        {lines: [][]said{rest("banner"), own(letIn), rest("Connection to far closed by remote host.")}, why: "Connection to far closed by remote host", fail: Unseen},
+		"an end of what worked":        {lines: [][]said{rest("banner"), own(letIn), rest("Connection to far closed by remote host.")}, why: "Connection to far closed by remote host", fail: Unseen, means: LinkLost, host: "far"},
 		"a link that is silent":        {lines: [][]said{own(letIn, "Timeout, server far not responding.")}, why: "Timeout, server far not responding", fail: Unseen, means: LinkLost, host: "far"},
 		"a far end that refuses":       {lines: [][]said{own(letIn, "channel 2: open failed: connect failed: Connection refused")}, why: "channel 2: open failed: connect failed: Connection refused", fail: Unseen, means: FarRefused},
 		"a session that plays a login": {lines: [][]said{own(letIn, denied)}, why: "me@far: Permission denied (publickey)", fail: Unseen},
