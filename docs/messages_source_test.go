@@ -100,7 +100,7 @@ func (c *collector) message(file string, n ast.Node) {
 		switch {
 		case isIdent(n.Type, "fault"), isIdent(n.Type, "exposed") && len(n.Elts) > 0:
 			c.add("", n.Elts[0])
-		case isIdent(n.Type, "key") && len(n.Elts) > 2 && !isIdent(n.Elts[1], "well"):
+		case isIdent(n.Type, "point") && len(n.Elts) > 2 && !isIdent(n.Elts[1], "well"):
 			c.add("", n.Elts[2])
 		}
 	case *ast.ReturnStmt:

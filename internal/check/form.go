@@ -28,19 +28,13 @@ var (
 )
 
 func newForm(s settings.Settings, w *os.File) form {
-	r := form{w: w, json: s.JSON, nagios: s.Nagios, signs: plainSigns}
+	signs := plainSigns
 	if fail.Colour(w) {
-		r.signs = signsFor(os.Getenv("NO_COLOR"))
+		if signs = colourSigns; os.Getenv("NO_COLOR") != "" { // no-color.org
+			signs = prettySigns
+		}
 	}
-	return r
-}
-
-// signsFor is for a terminal (no-color.org).
-func signsFor(noColor string) [3]string {
-	if noColor != "" {
-		return prettySigns
-	}
-	return colourSigns
+	return form{w: w, json: s.JSON, nagios: s.Nagios, signs: signs}
 }
 
 // point prints one as soon as it is known: a login may take a while.
@@ -48,13 +42,18 @@ func (r form) point(p point) {
 	if r.json || r.nagios {
 		return
 	}
-	fmt.Fprintf(r.w, "%s %-9s %s\n", r.signs[p.verdict], p.name, fail.Printable(p.text))
-	for _, m := range p.fixes {
+	fmt.Fprintf(r.w, "%s %-9s %s\n", r.signs[p.Verdict], p.Name, fail.Printable(p.Text))
+	for _, m := range p.Fixes {
 		fmt.Fprintf(r.w, "       fix: %s\n", fail.Printable(m))
 	}
 }
 
-// end prints what is said when all is known.
+// MarshalText is for JSON.
+func (v verdict) MarshalText() ([]byte, error) {
+	return []byte([3]string{"ok", "warning", "failure"}[v]), nil
+}
+
+// end prints what is said when all is known, and returns the exit status.
 func (r form) end(c *checkup) error {
 	code := int(c.worst())
 	switch {
@@ -64,11 +63,19 @@ func (r form) end(c *checkup) error {
 		}
 		fmt.Fprintln(r.w, nagiosLine(c, code))
 	case r.json:
-		if err := r.asJSON(c); err != nil {
+		err := fail.JSON(r.w, struct {
+			Status  verdict `json:"status"`
+			Exit    int     `json:"exit"`
+			Host    string  `json:"host"`
+			User    string  `json:"user"`
+			Seconds float64 `json:"seconds,omitempty"` // from launch to greeting
+			Points  []point `json:"points"`
+		}{verdict(code), code, c.Host, daemon.UserName(), c.login.took.Round(time.Millisecond).Seconds(), c.points}, "  ")
+		if err != nil {
 			return fail.Exit(err, int(broken))
 		}
 	default:
-		fmt.Fprintln(r.w, summary(c.points))
+		fmt.Fprintln(r.w, r.summary(c.points))
 	}
 	if code == 0 {
 		return nil
@@ -76,13 +83,13 @@ func (r form) end(c *checkup) error {
 	return fail.Silent(code)
 }
 
-func summary(points []point) string {
+func (r form) summary(points []point) string {
 	var n [3]int
 	for _, p := range points {
-		n[p.verdict]++
+		n[p.Verdict]++
 	}
 	switch {
-	case len(points) > 0 && points[len(points)-1].name == unfinished:
+	case r.unknown:
 		return "not all has been looked at"
 	case n[broken] > 0:
 		return fmt.Sprintf("something will not work: %d of %d points fail, %d warn", n[broken], len(points), n[doubtful])
@@ -95,39 +102,15 @@ func summary(points []point) string {
 // nagiosLine is a plugin's answer: the state, the worst points, and after the
 // bar how long a mail client would have waited for its greeting.
 func nagiosLine(c *checkup, code int) string {
-	state := [4]string{"OK", "WARNING", "CRITICAL", "UNKNOWN"}[code]
 	var said []string
 	for _, p := range c.points {
-		if v := c.worst(); p.verdict == v && (v != well || p.name == "login" || p.name == "far end") {
-			said = append(said, p.name+": "+p.text)
+		if v := c.worst(); p.Verdict == v && (v != well || p.Name == "login" || p.Name == "far end") {
+			said = append(said, p.Name+": "+p.Text)
 		}
 	}
-	line := fail.Printable("MINIMAIL " + state + " - " + strings.ReplaceAll(strings.Join(said, "; "), "|", "/"))
+	line := fail.Printable("MINIMAIL " + [4]string{"OK", "WARNING", "CRITICAL", "UNKNOWN"}[code] + " - " + strings.ReplaceAll(strings.Join(said, "; "), "|", "/"))
 	if t := c.login.took; t > 0 {
 		line += fmt.Sprintf("| time=%.3fs", t.Seconds())
 	}
 	return line
-}
-
-// asJSON prints one object.
-func (r form) asJSON(c *checkup) error {
-	type entry struct {
-		Point  string   `json:"point"`
-		Status string   `json:"status"`
-		Text   string   `json:"text"`
-		Fix    []string `json:"fix,omitempty"`
-	}
-	words := [3]string{"ok", "warning", "failure"}
-	all := []entry{}
-	for _, p := range c.points {
-		all = append(all, entry{p.name, words[p.verdict], p.text, p.fixes})
-	}
-	return fail.JSON(r.w, struct {
-		Status  string  `json:"status"`
-		Exit    int     `json:"exit"`
-		Host    string  `json:"host"`
-		User    string  `json:"user"`
-		Seconds float64 `json:"seconds,omitempty"` // from launch to greeting
-		Points  []entry `json:"points"`
-	}{words[c.worst()], int(c.worst()), c.Host, daemon.UserName(), c.login.took.Round(time.Millisecond).Seconds(), all}, "  ")
 }

@@ -12,10 +12,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"minimail/forward"
-	"minimail/internal/settings"
 	"minimail/tunnel"
 	"minimail/tunnel/openssh"
 )
@@ -24,59 +24,53 @@ import (
 // ends: a running minimail, its ports and its back-off are not concerned, and
 // it works with a key that may do nothing but forward.
 type login struct {
-	tried bool
-	err   error         // why ssh ended, or could not be tried
-	after time.Duration // until the host let us in; 0: it did not
-	took  time.Duration // until the first far end spoke
-	ends  []farEnd
-	said  *hearer
+	said *hearer       // nil: it was not tried
+	err  error         // why ssh ended, or could not be tried
+	took time.Duration // until the first far end spoke
+	ends []farEnd
 }
 
 type farEnd struct {
 	forward.Spec
 	greeting string // its first line; may be empty if it does not speak first
 	err      error
-	refused  openssh.Meaning // why sshd did not connect to it, or no more; "": it did
+	refused  openssh.Meaning // why there is none, as ssh says; "": it does not
 	silent   bool            // it said nothing
 }
 
-// works reports whether the host let us in.
-func (l login) works() bool { return l.after > 0 }
+// works reports whether the host let us in: an ssh may not say so.
+func (l login) works() bool { return l.took > 0 || l.said.step(openssh.Authenticated) > 0 }
 
-// silence is how long a server that need not speak first is listened to.
-const silence = 2 * time.Second
-
-// maxGreeting is how much of a greeting is read, in bytes: a reply line has 512
-// at most (RFC 5321, 4.5.3.1.5).
-const maxGreeting = 2048
+// silence is how long a server that need not speak first is listened to, and
+// maxGreeting how much is read, in bytes: a reply line has 512 (RFC 5321, 4.5.3.1.5).
+const silence, maxGreeting = 2 * time.Second, 2048
 
 // tryLogin launches ssh once, and talks to each far end.
 func (c *checkup) tryLogin(ctx context.Context) {
-	if c.program == "" || c.refused {
+	if c.client == nil {
 		return
 	}
-	c.login.tried = true
-	dir, err := shortDir("minimail-check-")
+	c.login.said = &hearer{began: time.Now(), reader: c.client.NewReader(), more: make(chan struct{}, 1), steps: map[openssh.Step]time.Duration{}}
+	dir, err := os.MkdirTemp("/tmp", "minimail-check-") // a socket's name is short (unix(7))
 	if err != nil {
 		c.login.err = fmt.Errorf("cannot make a private directory: %w", err)
 		return
 	}
 	defer os.RemoveAll(dir)
-	s, first := c.atSpareEnds(dir)
-	c.client.Forwards = forward.Lines(s.Forwards)
-	argv := c.client.Argv()
-	c.login.said = newHearer(c.client)
-
+	forwards := slices.Clone(c.Forwards)
+	for i := range forwards {
+		forwards[i].Near = filepath.Join(dir, fmt.Sprint(i))
+	}
+	c.client.Forwards = forward.Lines(forwards)
+	argv := c.client.ArgvOfTrial(c.files)
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	t := tunnel.New(tunnel.Config{
-		Command: func() tunnel.Command {
-			return tunnel.Command{Argv: slices.Concat(argv[:1], first, argv[1:]), Env: openssh.Env()}
-		},
+		Command:  func() tunnel.Command { return tunnel.Command{Argv: argv, Env: openssh.Env()} },
 		Name:     c.Host,
-		NearEnds: forward.NearEnds(s.Forwards),
+		NearEnds: forward.NearEnds(forwards),
 		Idle:     time.Hour, // until we are through
-		Listen:   c.login.said.listen,
+		Listen:   func() func(string, bool) tunnel.Meaning { return c.login.said.hear },
 		Changed: func(now tunnel.Status) {
 			if now.State == tunnel.BackingOff {
 				fail(now.Why) // one knock is enough
@@ -86,73 +80,28 @@ func (c *checkup) tryLogin(ctx context.Context) {
 	life, end := context.WithCancel(context.Background())
 	gone := make(chan struct{})
 	go func() { defer close(gone); t.Run(life) }()
-	for _, f := range s.Forwards {
+	for _, f := range forwards {
 		c.login.ends = append(c.login.ends, c.login.talk(ctx, t, f, c.Wait))
 	}
 	end()
 	<-gone
-	c.login.after = cmp.Or(c.login.said.letIn(), c.login.took) // an ssh may not say that it is in
-	if c.login.after == 0 {
+	if !c.login.works() {
 		c.login.err = cmp.Or(context.Cause(ctx), c.login.ends[0].err)
 	}
 }
 
-// shortDir is below TMPDIR, if that is ours to use and a socket's name can be
-// as long as that (unix(7)).
-func shortDir(pattern string) (string, error) {
-	dir, err := os.MkdirTemp("", pattern)
-	if err == nil && len(dir) > 80 {
-		os.Remove(dir)
-	}
-	if err != nil || len(dir) > 80 {
-		return os.MkdirTemp("/tmp", pattern)
-	}
-	return dir, nil
-}
-
-// atSpareEnds are our settings with other near ends, and what has to be said to
-// ssh so that it tells of each step, and writes nothing into known_hosts.
-func (c *checkup) atSpareEnds(dir string) (s settings.Settings, first []string) {
-	s = c.Settings
-	s.Forwards = slices.Clone(s.Forwards)
-	for i := range s.Forwards {
-		s.Forwards[i].Near = filepath.Join(dir, fmt.Sprint(i))
-	}
-	first = []string{"-v"} // to the ssh of a ProxyJump as well
-	if c.version.AtLeast(6, 8) {
-		first = append(first, "-o", "UpdateHostKeys=no")
-	}
-	if c.asksNobody() {
-		var known []byte
-		for _, f := range strings.Fields(strings.Join(c.config["userknownhostsfile"], " ")) {
-			b, _ := os.ReadFile(c.file(f))
-			known = append(append(known, b...), '\n')
-		}
-		copied := filepath.Join(dir, "known_hosts")
-		if os.WriteFile(copied, known, 0o600) == nil {
-			first = append(first, "-o", "UserKnownHostsFile="+copied)
-		}
-	}
-	return s, first
-}
-
-// asksNobody reports whether ssh takes a host that it does not know.
-func (c *checkup) asksNobody() bool {
-	return slices.Contains([]string{"accept-new", "false", "no", "off"}, c.config.One("stricthostkeychecking"))
-}
-
-// talk gets a far end's greeting, in the time that a client would have.
+// talk gets a far end's greeting, in the time that a client would have. ctx ends
+// when ssh does.
 func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, patience time.Duration) farEnd {
-	end := farEnd{Spec: f}
-	if end.err = context.Cause(ctx); end.err != nil {
+	end := farEnd{Spec: f, err: context.Cause(ctx)}
+	if end.err != nil {
 		return end
 	}
-	whole := ctx
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	ctx, once := context.WithCancelCause(ctx)
+	waiting, once := context.WithCancelCause(waiting)
 	defer once(nil)
-	answered := func(ctx context.Context, conn net.Conn) error {
+	conn, err := t.Dial(waiting, f.Network(), f.Address(), func(ctx context.Context, conn net.Conn) error {
 		if !f.SMTP {
 			return nil
 		}
@@ -161,45 +110,44 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, pati
 			once(err) // no second try: it would say the same
 		}
 		return err
+	})
+	if end.err = err; err == nil {
+		defer conn.Close()
+		end.greeting, end.err = greeting(conn, f.SMTP, patience)
 	}
-	conn, err := t.Dial(ctx, f.Network(), f.Address(), answered)
-	if err != nil {
-		end.err, end.silent = err, errors.Is(context.Cause(ctx), context.DeadlineExceeded)
-		l.askWhy(whole, &end)
-		return end
+	if end.err != nil {
+		end.silent = errors.Is(context.Cause(waiting), context.DeadlineExceeded)
+		l.askWhy(ctx, &end)
+	} else if l.took == 0 {
+		l.took = time.Since(l.said.began)
 	}
-	defer conn.Close()
-	if !f.SMTP {
+	return end
+}
+
+// greeting is the first line of a server's, and takes leave as one should: some
+// servers log the others.
+func greeting(conn net.Conn, smtp bool, patience time.Duration) (string, error) {
+	if !smtp {
 		patience = silence
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	r := bufio.NewReaderSize(io.LimitReader(conn, maxGreeting), maxGreeting)
 	line, err := r.ReadString('\n')
-	end.greeting = strings.TrimSpace(line)
 	if err != nil && line == "" && !errors.Is(err, os.ErrDeadlineExceeded) {
-		end.err = errors.New("it ended the connection without a word")
-		l.askWhy(whole, &end)
-		return end
+		return "", errors.New("it ended the connection without a word")
 	}
-	if l.took == 0 {
-		l.took = time.Since(l.said.began)
-	}
-	if f.SMTP { // take leave as one should: some servers log the others
+	if smtp {
 		_, _ = conn.Write([]byte("QUIT\r\n"))
 		_ = conn.SetDeadline(time.Now().Add(time.Second))
 		_, _ = r.ReadString('\n')
 	}
-	return end
+	return strings.TrimSpace(line), nil
 }
 
-// askWhy looks for the words with which ssh explains that there is no far end; ctx
-// ends when ssh does.
+// askWhy looks for the words with which ssh explains that there is no far end;
+// the connection's end may have overtaken them.
 func (l *login) askWhy(ctx context.Context, end *farEnd) {
-	if l.said.letIn() == 0 {
-		return
-	}
-	// The connection's end may have overtaken them.
-	for late := time.After(time.Second); ; {
+	for late := time.After(time.Second); l.said.step(openssh.Authenticated) > 0; {
 		if v := l.said.verdict(); v.Means == openssh.Forbidden || v.Means == openssh.FarRefused {
 			_, why, _ := strings.Cut(v.Line, "open failed: ")
 			end.err, end.refused = errors.New(why), v.Means
@@ -214,4 +162,84 @@ func (l *login) askWhy(ctx context.Context, end *farEnd) {
 			return
 		}
 	}
+}
+
+// A hearer hears what check's ssh says.
+type hearer struct {
+	began  time.Time
+	reader *openssh.Reader
+	more   chan struct{} // has something if there is something new
+
+	mu    sync.Mutex
+	steps map[openssh.Step]time.Duration // until each
+	key   string                         // that the host accepts
+	tried int                            // keys that were offered
+}
+
+// hear tells the tunnel what a line of ssh's means.
+func (h *hearer) hear(line string, fromLog bool) tunnel.Meaning {
+	m := tunnel.Meaning(h.reader.Read(line, fromLog))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	step, key := openssh.ReadStep(line)
+	switch {
+	case m.LetIn:
+		step = openssh.Authenticated
+	case !fromLog:
+		step = ""
+	case step == openssh.KeyOffered:
+		h.tried++
+	case step == openssh.KeyAccepted:
+		h.key = key
+	}
+	if h.steps[step] == 0 {
+		h.steps[step] = max(time.Since(h.began), time.Microsecond)
+	}
+	select {
+	case h.more <- struct{}{}:
+	default:
+	}
+	return m
+}
+
+// step is how long it took until a step was taken; 0: it was not.
+func (h *hearer) step(s openssh.Step) time.Duration {
+	if h == nil {
+		return 0
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.steps[s]
+}
+
+// verdict is what ssh's words mean.
+func (h *hearer) verdict() openssh.Verdict {
+	if h == nil {
+		return openssh.Verdict{}
+	}
+	return h.reader.Verdict()
+}
+
+// where tells on what the time of a login was spent. Of a step that ssh does not
+// tell of there is nothing: a ProxyCommand has its own.
+func (h *hearer) where() string {
+	var all []string
+	last := time.Duration(0)
+	for _, s := range []openssh.Step{openssh.Resolved, openssh.Connected, openssh.KeysExchanged, openssh.Authenticated} {
+		if end := h.step(s); end > 0 {
+			all = append(all, fmt.Sprintf("%s %d ms", s, (end-last).Milliseconds()))
+			last = end
+		}
+	}
+	text := fmt.Sprintf("in %d ms", last.Milliseconds())
+	if len(all) > 1 {
+		text += " (" + strings.Join(all, ", ") + ")"
+	}
+	if h.key != "" {
+		text += ", by " + h.key
+	}
+	if n := h.tried - 1; n > 0 && h.key != "" {
+		text += fmt.Sprintf("; %d keys were tried before it, a round trip each: IdentitiesOnly and IdentityFile save them", n)
+	}
+	return text
 }

@@ -1,17 +1,20 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"minimail/internal/daemon"
 	"minimail/internal/fail"
+	"minimail/internal/settings"
 	"minimail/tunnel/openssh"
 )
 
@@ -22,28 +25,28 @@ func (c *checkup) checkSSH(ctx context.Context) {
 		c.add("ssh", broken, fmt.Sprintf("cannot run ssh: %v", err), openssh.Cure(fail.Quote(c.SSH), err))
 		return
 	}
-	c.version, err = openssh.AskVersion(ctx, openssh.Env(), path)
-	c.program = path
+	version, err := openssh.AskVersion(ctx, openssh.Env(), path)
+	c.files.Program = path
+	c.client = &openssh.Client{Command: openssh.Command(c.Settings.Command()), Version: version, Env: openssh.Env()}
 	switch {
-	case err != nil && c.version == openssh.Version{}:
+	case version != openssh.Version{}:
+		c.add("ssh", well, fmt.Sprintf("%s, OpenSSH %d.%d", path, version.Major, version.Minor))
+	case err != nil:
 		c.add("ssh", broken, fmt.Sprintf("%s -V: %v", path, err), openssh.Cure(fail.Quote(path), err))
-	case c.version == openssh.Version{}:
-		c.add("ssh", doubtful, path+" does not say which OpenSSH it is", "--ssh /usr/bin/ssh")
 	default:
-		c.add("ssh", well, fmt.Sprintf("%s, OpenSSH %d.%d", path, c.version.Major, c.version.Minor))
+		c.add("ssh", doubtful, path+" does not say which OpenSSH it is", "--ssh /usr/bin/ssh")
 	}
 }
 
 // checkConfig tells what ssh makes of ssh_config and our options. If ssh does
 // not like them, a login is not tried; if it takes its time, it is.
 func (c *checkup) checkConfig(ctx context.Context) {
-	if c.program == "" {
+	if c.client == nil {
 		return
 	}
-	c.client = &openssh.Client{Command: openssh.Command(c.Settings.Command()), Version: c.version, Env: openssh.Env()}
 	theirs, err := c.client.Ask(ctx)
 	if err == nil {
-		c.config, err = c.client.InForce(ctx)
+		c.files.Config, err = c.client.InForce(ctx)
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -51,39 +54,15 @@ func (c *checkup) checkConfig(ctx context.Context) {
 			c.sshByHand("-G")+" # shows how long it takes")
 		return
 	case err != nil:
-		c.refused = true
-		fix := c.sshByHand("-G") + " # tells the line of ssh_config, or the --ssh-option"
+		c.client = nil
+		_, fixes := openssh.BadSettings.Advice(c.where(ctx, openssh.Verdict{}))
 		if file, ok := strings.CutPrefix(err.Error(), "Bad owner or permissions on "); ok {
-			fix = fail.Quote("sudo", "chown", daemon.UserName(), file) + " && " + fail.Quote("chmod", "600", file)
+			fixes = []string{fail.Quote("sudo", "chown", daemon.UserName(), file) + " && " + fail.Quote("chmod", "600", file)}
 		}
-		c.add("ssh -G", broken, fmt.Sprintf("ssh does not like its settings: %v", err), fix)
+		c.add("ssh -G", broken, fmt.Sprintf("ssh does not like its settings: %v", err), fixes...)
 		return
 	}
-	text := fmt.Sprintf("%s is %s@%s, port %s", c.Host, c.config.One("user"), c.config.One("hostname"), c.config.One("port"))
-	for _, k := range []string{"ProxyJump", "ProxyCommand"} {
-		if v := c.config.One(strings.ToLower(k)); v != "" {
-			text += "; " + k + " " + v
-		}
-	}
-	if o := theirs.Overridden(); len(o) > 0 {
-		text += "; overridden: " + strings.Join(o, ", ")
-	}
-	if o := c.client.Ours(); len(o) > 0 {
-		text += "; ours: " + strings.Join(o, ", ")
-	}
-	c.add("ssh -G", well, text)
-}
-
-// plainly is what somebody would give to ssh by hand.
-func (c *checkup) plainly() []string {
-	var args []string
-	if c.SSHConfig != "" {
-		args = append(args, "-F", c.SSHConfig)
-	}
-	for _, o := range c.SSHOptions {
-		args = append(args, "-o", o)
-	}
-	return append(args, "--", c.Host)
+	c.add("ssh -G", well, c.client.Summary(theirs, c.files.Config))
 }
 
 // byHand is a command line for the user whom minimail becomes.
@@ -96,38 +75,65 @@ func (c *checkup) byHand(words ...string) string {
 
 // sshByHand is the login, with options in front.
 func (c *checkup) sshByHand(options ...string) string {
-	return c.byHand(slices.Concat([]string{c.SSH}, options, c.plainly())...)
+	return c.byHand(openssh.Command(c.Settings.Command()).ByHand(options...)...)
 }
 
-// file expands a name in ssh_config: ~ and the tokens that stand for what we
-// know (ssh_config(5), TOKENS).
-func (c *checkup) file(name string) string {
-	if rest, ok := strings.CutPrefix(name, "~/"); ok {
-		name = filepath.Join(c.home, rest)
+// checkFiles is about the pid file and the log, if start would refuse them. It is
+// asked as root, who can look everywhere.
+func (c *checkup) checkFiles(who *user.User) {
+	_, err := daemon.PidFilePlace(c.PidFile, who)
+	c.addFile(err, broken, c.PidFileNamed)
+	log, v := c.LogFile, broken
+	if log == "" { // a daemon's; in the foreground there is none
+		log, v = settings.DefaultLog(), doubtful
 	}
-	return strings.NewReplacer("%%", "%", "%d", c.home, "%u", daemon.UserName(), "%r", c.config.One("user"),
-		"%h", c.config.One("hostname"), "%p", c.config.One("port"), "%n", c.Host).Replace(name)
-}
-
-// lastLine is what a program that failed said last.
-func lastLine(words string) string {
-	lines := strings.Split(strings.TrimSpace(words), "\n")
-	return strings.TrimSpace(lines[len(lines)-1])
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
+	if log != "" {
+		_, err = daemon.LogPlace(log, who)
+		c.addFile(err, v, log != settings.DefaultLog())
 	}
-	return s
 }
 
-// beside is a program of the same OpenSSH.
-func (c *checkup) beside(name string) string {
-	if path := filepath.Join(filepath.Dir(c.program), name); c.program != "" {
-		if _, err := os.Stat(path); err == nil {
-			return path
-		}
+// addFile says what is wrong with a file. start makes the directories of the
+// default places, which nobody has named.
+func (c *checkup) addFile(err error, v verdict, named bool) {
+	if err == nil || errors.Is(err, fs.ErrNotExist) && !named {
+		return
 	}
-	return name
+	c.add("files", v, err.Error(), hint(err))
+}
+
+// hint is an error's, to be pasted.
+func hint(err error) string {
+	if h := fail.HintOf(err); strings.Contains(h, " # ") { // a command
+		return h
+	}
+	return "# " + fail.HintOf(err)
+}
+
+// checkHome is about the user, his home and ~/.ssh, without which ssh may do.
+func (c *checkup) checkHome() {
+	me := fmt.Sprintf("%s, uid %d, home %s", daemon.UserName(), os.Getuid(), cmp.Or(c.files.Home, "unknown"))
+	ssh := filepath.Join(c.files.Home, ".ssh")
+	switch there := settings.IsDir(c.files.Home); {
+	case !there && c.SSHConfig != "":
+		c.add("user", well, me+" (not there; ssh reads "+c.SSHConfig+")")
+		return
+	case !there:
+		c.add("user", doubtful, me+", which is not there: ssh finds neither key nor known_hosts in it",
+			"minimail check --user NAME # of somebody with a home; or --ssh-config FILE that names all files")
+		return
+	}
+	c.add("user", well, me)
+	why, mend := daemon.IsShared(filepath.Join(ssh, "known_hosts"), os.Getuid())
+	info, err := os.Stat(filepath.Join(ssh, "known_hosts"))
+	switch {
+	case why != "":
+		c.add("~/.ssh", doubtful, why, mend)
+	case err == nil && info.Mode().Perm()&0o022 != 0:
+		c.add("~/.ssh", doubtful, fmt.Sprintf("others can write to %s (mode %04o)", info.Name(), info.Mode().Perm()), fail.Quote("chmod", "600", filepath.Join(ssh, info.Name())))
+	case !settings.IsDir(ssh) && c.SSHConfig == "":
+		c.add("~/.ssh", doubtful, ssh+" is not there", c.byHand("mkdir", "-m", "700", ssh))
+	default:
+		c.add("~/.ssh", well, "nobody else can change it")
+	}
 }

@@ -79,7 +79,7 @@ func TestCheckNamesAFarPortThatIsClosed(t *testing.T) {
 	c := checkOf(t, m)
 	c.exits(t, 2)
 	c.says(t, "OK", "login", "", "")
-	c.says(t, "FAIL", "far end", q(far)+", as seen from far: connect failed: Connection refused; no mail server listens there", "start the mail server")
+	c.says(t, "FAIL", "far end", q(far)+", as seen from far: connect failed: Connection refused; the host cannot reach it: no mail server listens there", "start the mail server")
 	l, err := net.Listen("tcp4", far)
 	if err != nil {
 		t.Fatal(err)

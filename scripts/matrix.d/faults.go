@@ -154,6 +154,9 @@ func onAWay(f fault, w way) fault {
 		f.want = at(openssh.JumpForbids)
 	}
 	also([]openssh.Meaning{openssh.Silent}, openssh.WaySilent) // whoever is slow
+	if w == bySecond {
+		also([]openssh.Meaning{openssh.Refused}, openssh.JumpBlocked)
+	}
 	if w == byCommand {
 		also([]openssh.Meaning{openssh.HungUp, openssh.Closed}, openssh.ClosedAnyTime)
 		also([]openssh.Meaning{openssh.KeyRefused, openssh.OtherWanted, openssh.MoreWanted}, openssh.JumpRefused)

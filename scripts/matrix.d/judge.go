@@ -19,7 +19,7 @@ var words = map[openssh.Meaning]string{
 
 // judge says what is wrong with what minimail says of the fault; empty: nothing.
 func (l *login) judge() string {
-	if l.c.server.kind == "tinysshd" && (l.f.want == nil || l.f.far != "") {
+	if l.c.server.kind == "tinysshd" && (l.f.want == nil || l.f.far != "" || l.f.cut) {
 		l.f.want = at(openssh.Forbidden) // it knows no forwards
 	}
 	if l.f.want == nil {
@@ -55,7 +55,7 @@ func (l *login) judgeCheck(m openssh.Meaning) string {
 		return ""
 	}
 	named := slices.ContainsFunc(append(slices.Clone(l.f.want), m), func(m openssh.Meaning) bool {
-		text, _ := m.Advice(openssh.Case{ByHand: func(...string) string { return "" }, Set: func(string) string { return "" }})
+		text, _ := m.Advice(openssh.Case{Quote: func(...string) string { return "" }})
 		if w := words[m]; w != "" && !l.f.onWay {
 			text = w
 		}

@@ -227,6 +227,9 @@ func (l *login) replay() {
 		if h := r.Read(said.SSH+said.Stderr, said.SSH != ""); h.Why != "" && first {
 			l.heard = h
 		}
+		if v := r.Verdict(); v.Means == openssh.Forbidden || v.Means == openssh.FarRefused { // and it stays
+			l.verdict, first = v, false
+		}
 	}
 	if first {
 		end()

@@ -62,9 +62,36 @@ func (c Command) nearEndsAreSockets() bool {
 	return true
 }
 
-// plainly are the arguments that somebody would give to ssh by hand.
-func (c Command) plainly() []string {
-	return slices.Concat(c.file(), []string{"-N"}, each("-o", c.Options), []string{"--", c.Host}) // -N: ForkAfterAuthentication wants that, or a command
+// ByHand is what somebody would type, with options in front.
+func (c Command) ByHand(options ...string) []string {
+	return slices.Concat([]string{c.Program}, options, c.file(), each("-o", c.Options), []string{"--", c.Host})
+}
+
+// CopyKey has the host accept a key.
+func (c Command) CopyKey(file string) []string {
+	return slices.Concat([]string{"ssh-copy-id", "-i", file + ".pub"}, c.file(), each("-o", c.Options), []string{c.Host})
+}
+
+// ParseCommand is the ssh of a command line like those that ssh makes of
+// ProxyJump (main in ssh.c), as far as it is understood; -W is left out.
+func ParseCommand(line string) (c Command) {
+	words := strings.Fields(strings.NewReplacer("'", "", `"`, "").Replace(strings.TrimPrefix(line, "exec ")))
+	for i := 1; i < len(words)-1; i++ {
+		option, known := map[string]string{"-F": "", "-W": "", "-o": "", "-i": "IdentityFile=", "-J": "ProxyJump=", "-l": "User=", "-p": "Port="}[words[i]]
+		switch {
+		case !known:
+			continue
+		case words[i] == "-F":
+			c.ConfigFile = words[i+1]
+		case words[i] != "-W":
+			c.Options = append(c.Options, option+words[i+1])
+		}
+		i++
+	}
+	if len(words) > 1 {
+		c.Program, c.Host = words[0], words[len(words)-1]
+	}
+	return c
 }
 
 func (c Command) file() []string {

@@ -2,7 +2,6 @@ package openssh
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"io"
 	"net"
@@ -113,8 +112,8 @@ func sendAway(c net.Conn, why string) {
 	_, _ = io.Copy(io.Discard, c) // a reset would be faster than the packet
 }
 
-// listenTo reads what a real ssh says until it ends, or says that it was let in:
-// all that was heard, and what is known at the end.
+// listenTo reads what a real ssh says until it ends, or a moment after it was let
+// in: all that was heard, and what is known at the end.
 func listenTo(t *testing.T, c *Client) (Heard, Verdict) {
 	t.Helper()
 	argv := c.Argv()
@@ -124,14 +123,11 @@ func listenTo(t *testing.T, c *Client) (Heard, Verdict) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	runs, ended := context.WithCancel(t.Context())
-	go func() { // ends when ssh has
-		if testbed.Soon(func() bool { return runs.Err() != nil || stdout.Has("(?m)^Authenticated to .*\r$") }) {
-			_ = cmd.Process.Signal(syscall.SIGTERM)
-		}
-	}()
-	_ = cmd.Wait()
-	ended()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	testbed.Eventually(t, "ssh ends, or is let in", func() bool { return len(ended) > 0 || stdout.Has("Authenticated to ") })
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	<-ended
 	r, all := NewReader(c.Jumps), Heard{}
 	take := func(line string, fromLog bool) {
 		h := r.Read(strings.TrimSpace(line), fromLog)

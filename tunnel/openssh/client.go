@@ -3,6 +3,7 @@ package openssh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,7 +69,7 @@ func (c *Client) levelIsOurs() bool {
 // such settings; or it is ctx's, or that of a program that cannot be run. Match
 // exec may take its time, ten seconds at most.
 func (c *Client) Ask(ctx context.Context) (Config, error) {
-	theirs, err := c.ask(ctx, c.plainly())
+	theirs, err := c.ask(ctx, c.ByHand("-N")[1:]) // ForkAfterAuthentication wants that, or a command
 	if err == nil && theirs.One(alive) == "0" && c.leavesAliveOpen(ctx) {
 		delete(theirs, alive)
 	}
@@ -92,8 +93,8 @@ func (c *Client) leavesAliveOpen(ctx context.Context) bool {
 		files = []string{strconv.Quote(file)}
 	}
 	behind := strings.NewReader("Include " + strings.Join(files, " ") + "\nMatch all\n" + alive + " 7777\n")
-	plainly := Command{ConfigFile: "/dev/stdin", Options: c.Options, Host: c.Host}.plainly()
-	out, _, err := askWith(ctx, behind, c.Env, c.Program, append([]string{"-G"}, plainly...)...)
+	asked := Command{c.Program, "/dev/stdin", c.Options, c.Host, nil}.ByHand("-G", "-N")
+	out, _, err := askWith(ctx, behind, c.Env, asked[0], asked[1:]...)
 	return err != nil || ParseConfig(out).One(alive) != "0"
 }
 
@@ -168,6 +169,33 @@ func (c *Client) Ours() []string {
 		all = append(all, "UpdateHostKeys=no") // it would complain at each login
 	}
 	return all
+}
+
+// Summary is what ssh makes of the host: by which way it goes there, which of the
+// user's settings are overridden, and the values in force of what bounds a login
+// and a silent link, with whose they are.
+func (c *Client) Summary(theirs, inForce Config) string {
+	all := []string{fmt.Sprintf("%s is %s@%s, port %s", c.Host, inForce.One("user"), inForce.One("hostname"), inForce.One("port"))}
+	for _, k := range []string{"ProxyJump", "ProxyCommand"} {
+		if v := inForce.One(strings.ToLower(k)); v != "" {
+			all = append(all, k+" "+v)
+		}
+	}
+	if o := theirs.Overridden(); len(o) > 0 {
+		all = append(all, "overridden: "+strings.Join(o, ", "))
+	}
+	ours := strings.Join(c.Ours(), " ")
+	for _, its := range [][2]string{{"ConnectTimeout", "none"}, {"ServerAliveInterval", ""}, {"ServerAliveCountMax", "3"}, {"TCPKeepAlive", "yes"}} {
+		value, whose := orElse(inForce.One(strings.ToLower(its[0])), "none"), "yours"
+		switch {
+		case strings.Contains(ours, its[0]+"="):
+			whose = "minimail's"
+		case value == its[1]:
+			whose = "ssh's"
+		}
+		all = append(all, its[0]+" "+value+" ("+whose+")")
+	}
+	return strings.Join(all, "; ")
 }
 
 // probes depend on whether the kernel can be asked: of Linux, if ssh has a

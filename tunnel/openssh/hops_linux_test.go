@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -63,9 +62,9 @@ func TestWhoOfAChainOfHostsFailsIsKnown(t *testing.T) {
 		"one, by its alias": {"Host far\nProxyJump a", func(t *testing.T, _, a, _ *testbed.Host) { refusing(t, a) }, KeyRefused, "a"},
 		"one, in a Match":   {"Match originalhost far\nProxyJump a", func(t *testing.T, _, a, _ *testbed.Host) { refusing(t, a) }, KeyRefused, "a"},
 		"one, with user and port": {"Match originalhost 127.0.0.1\nHostKeyAlias a\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nHost far\nProxyJump games@127.0.0.1:A", nil, KeyRefused,
-			"-l games -p A 127.0.0.1"},
-		"one, as a URI":  {"Host far\nProxyJump ssh://games@127.0.0.1:A", nil, HostKey, "-l games -p A 127.0.0.1"},
-		"one, by IPv6":   {"Host far\nProxyJump [::1]:A", nil, Refused, "-p A ::1"},
+			"User=games Port=A 127.0.0.1"},
+		"one, as a URI":  {"Host far\nProxyJump ssh://games@127.0.0.1:A", nil, HostKey, "User=games Port=A 127.0.0.1"},
+		"one, by IPv6":   {"Host far\nProxyJump [::1]:A", nil, Refused, "Port=A ::1"},
 		"one, not there": {"Host far\nProxyJump a", func(_ *testing.T, _, a, _ *testbed.Host) { a.Stop() }, Refused, "a"},
 		"one, a second factor wanted": {"Host far\nProxyJump a", func(t *testing.T, _, a, _ *testbed.Host) {
 			a.RestartWith(t, "PasswordAuthentication no", "AuthenticationMethods publickey,password\nPasswordAuthentication yes")
@@ -80,10 +79,10 @@ func TestWhoOfAChainOfHostsFailsIsKnown(t *testing.T) {
 			listening(t, far, func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-Gone\r\n"); _, _ = c.Read(make([]byte, 1024)) })
 		}, Closed, ""},
 		"two, the first refuses":        {"Host far\nProxyJump a,b", func(t *testing.T, _, a, _ *testbed.Host) { refusing(t, a) }, KeyRefused, "a"},
-		"two, the second refuses":       {"Host far\nProxyJump a,b", func(t *testing.T, _, _, b *testbed.Host) { refusing(t, b) }, KeyRefused, "-J a b"},
+		"two, the second refuses":       {"Host far\nProxyJump a,b", func(t *testing.T, _, _, b *testbed.Host) { refusing(t, b) }, KeyRefused, "ProxyJump=a b"},
 		"two, the second is not there":  {"Host far\nProxyJump a,b", func(_ *testing.T, _, _, b *testbed.Host) { b.Stop() }, JumpBlocked, "a"},
-		"two, the second hangs up":      {"Host far\nProxyJump a,b", func(t *testing.T, _, _, b *testbed.Host) { listening(t, b, hangsUp) }, HungUp, "-J a b"},
-		"two, and the host not there":   {"Host far\nProxyJump a,b", func(_ *testing.T, far, _, _ *testbed.Host) { far.Stop() }, JumpBlocked, "-J a b"},
+		"two, the second hangs up":      {"Host far\nProxyJump a,b", func(t *testing.T, _, _, b *testbed.Host) { listening(t, b, hangsUp) }, HungUp, "ProxyJump=a b"},
+		"two, and the host not there":   {"Host far\nProxyJump a,b", func(_ *testing.T, far, _, _ *testbed.Host) { far.Stop() }, JumpBlocked, "ProxyJump=a b"},
 		"two, and the host refuses":     {"Host far\nProxyJump a,b", func(t *testing.T, far, _, _ *testbed.Host) { refusing(t, far) }, KeyRefused, ""},
 		"one by the other, as it wants": {"Host far\nProxyJump b\nHost b\nProxyJump a", func(t *testing.T, _, a, _ *testbed.Host) { refusing(t, a) }, KeyRefused, "a"},
 		"the same, and that one":        {"Host far\nProxyJump b\nHost b\nProxyJump a", func(t *testing.T, _, _, b *testbed.Host) { refusing(t, b) }, KeyRefused, "b"},
@@ -92,7 +91,7 @@ func TestWhoOfAChainOfHostsFailsIsKnown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			far, a, b := testbed.NewHost(t), testbed.NewHost(t), testbed.NewHost(t)
-			port := strings.NewReplacer(":A", fmt.Sprint(":", a.Port), " A", fmt.Sprint(" ", a.Port))
+			port := strings.NewReplacer(":A", fmt.Sprint(":", a.Port), "=A", fmt.Sprint("=", a.Port))
 			if test.spoil != nil {
 				test.spoil(t, far, a, b)
 			}
@@ -101,7 +100,7 @@ func TestWhoOfAChainOfHostsFailsIsKnown(t *testing.T) {
 			if v.Means != test.means || v.OnTheWay != (test.hop != "") || heard.Failure != meanings[test.means].failure {
 				t.Errorf("%+v, %+v", heard, v)
 			}
-			hop := strings.Join(slices.DeleteFunc(v.Hop, func(w string) bool { return w == c.Program || w == "-F" || w == c.ConfigFile }), " ")
+			hop := strings.Join(append(v.Hop.Options, v.Hop.Host), " ")
 			if hop != port.Replace(test.hop) {
 				t.Errorf("at %q, want %q", hop, port.Replace(test.hop))
 			}

@@ -1,5 +1,7 @@
 package openssh
 
+import "strings"
+
 // A Meaning is what a line of ssh's is about. The zero value is unknown: such a
 // line is shown, and decides nothing.
 type Meaning string
@@ -54,13 +56,30 @@ const (
 	Definite = "definite" // no waiting mends it
 )
 
-// A Case is what advice is made of.
+// A Case is what advice is made of: a login that has failed.
 type Case struct {
-	Name       string                         // the --host
-	Host, Port string                         // what ssh makes of it
-	ByHand     func(options ...string) string // the same login, as one types it
-	CopyKey    string                         // has the host accept the key, as one types it
-	Set        func(option string) string     // gives ssh an option for it, KEYWORD=VALUE
+	Command
+	Config   Config // of it, by hand
+	OnTheWay bool   // it is at a jump host
+	Key      string // file of the key that the host should accept
+	Far      string // of a far end, HOST:PORT
+	// Quote makes a line to type of words.
+	Quote func(words ...string) string
+}
+
+func (c Case) byHand(options ...string) string { return c.Quote(c.ByHand(options...)...) }
+
+func (c Case) copyKey() string { return c.Quote(c.CopyKey(c.Key)...) }
+
+// at is where it connects to, as nc takes it.
+func (c Case) at() string { return c.Config.One("hostname") + " " + c.Config.One("port") }
+
+// set gives ssh an option, KEYWORD=VALUE.
+func (c Case) set(option string) string {
+	if keyword, value, _ := strings.Cut(option, "="); c.OnTheWay {
+		return "# in ssh_config, below Host " + c.Host + ": " + keyword + " " + value
+	}
+	return "minimail check --ssh-option " + option
 }
 
 // meanings are what they mean for a pause and, in words, for a person; and the
@@ -70,75 +89,83 @@ var meanings = map[Meaning]struct {
 	words   string
 	fixes   func(c Case) []string
 }{
+	"": {Unclear, "", tryIt},
 	BadSettings: {Definite, "ssh does not like its settings", func(c Case) []string {
-		return []string{c.ByHand("-G") + " # tells the line of ssh_config, or the --ssh-option"}
+		return []string{c.byHand("-G") + " # tells the line of ssh_config, or the --ssh-option"}
 	}},
-	NoSuchHost: {Unseen, "there is no host of that name, or no name service", func(c Case) []string {
-		return []string{"getent hosts " + c.Host + " # must print an address",
-			c.Set("HostName=NAME")}
+	NoSuchHost: {Unseen, "there is no host of that name, of which a port is no part, or no name service", func(c Case) []string {
+		return []string{"getent hosts " + c.Config.One("hostname") + " # must print an address",
+			c.set("HostName=NAME")}
 	}},
 	Refused: {Unseen, "no sshd listens there, or a firewall refuses", func(c Case) []string {
-		return []string{"sudo systemctl start ssh # on the host", c.Set("Port=N") + " # another port than " + c.Port}
+		return []string{"sudo systemctl start ssh # on the host", c.set("Port=N") + " # another port than " + c.Config.One("port")}
 	}},
 	NotFromHere: {Unseen, "ssh is to call from an address, or by an interface, that is not here: BindAddress or BindInterface", func(c Case) []string {
-		return []string{"ip address # must list it, as UP", c.ByHand("-G") + " # tells what is set"}
+		return []string{"ip address # must list it, as UP", c.byHand("-G") + " # tells what is set"}
 	}},
 	NoAnswer: {Unseen, "the network is down, the address is wrong, or a firewall drops it", func(c Case) []string {
-		return []string{"nc -vz " + c.Host + " " + c.Port + " # must say open"}
+		return []string{"nc -vz " + c.at() + " # must say open"}
 	}},
 	HungUp: {Early, "the connection was closed before the host said that it speaks ssh: a ban (fail2ban, PerSourcePenalties) looks like that, and a full sshd (MaxStartups)", func(Case) []string {
 		return []string{"sudo fail2ban-client status sshd # on the host; it and sshd forget after ten minutes",
 			"sudo journalctl -u ssh # on the host"}
 	}},
 	Silent: {Hidden, "somebody answers, and does not say that it speaks ssh: a frozen sshd, a firewall, or another port's service", func(c Case) []string {
-		return []string{"nc " + c.Host + " " + c.Port + " # must say SSH-2.0", "sudo systemctl restart ssh # on the host"}
+		return []string{"nc " + c.at() + " # must say SSH-2.0", "sudo systemctl restart ssh # on the host"}
 	}},
 	NotSSH: {Early, "what answers there is not an sshd", func(c Case) []string {
-		return []string{c.Set("Port=N") + " # another port than " + c.Port}
+		return []string{c.set("Port=N") + " # another port than " + c.Config.One("port")}
 	}},
 	HostKey: {Definite, "the host is not known, or is another than before", func(c Case) []string {
-		return []string{c.ByHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint, say yes"}
+		return []string{c.byHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint, say yes"}
 	}},
 	NothingShared: {Definite, "the two have no algorithm in common: a very old sshd, or one of them is told to use few", func(c Case) []string {
-		return []string{c.ByHand("-v") + " # shows what both offer; KexAlgorithms, Ciphers and the like, here or there, must have one in common"}
+		return []string{c.byHand("-v") + " # shows what both offer; KexAlgorithms, Ciphers and the like, here or there, must have one in common"}
 	}},
 	KeyRefused: {Definite, "the host does not accept the key", func(c Case) []string {
-		return []string{c.CopyKey, c.ByHand("-v") + " # shows which keys are offered",
+		return []string{c.copyKey(), c.byHand("-v") + " # shows which keys are offered",
 			"sudo journalctl -u ssh # on the host: why, if it has the key"}
 	}},
 	MoreWanted: {Definite, "the host wants more than the key, a second factor, and nobody is there to give it", func(c Case) []string {
-		return []string{"# in the sshd_config of " + c.Name + ": Match User NAME, and below it AuthenticationMethods publickey"}
+		return []string{"# in the sshd_config of " + c.Host + ": Match User NAME, and below it AuthenticationMethods publickey"}
 	}},
 	OtherWanted: {Definite, "the host takes no keys, and nobody is there to type a password", func(c Case) []string {
-		return []string{"# in the sshd_config of " + c.Name + ": PubkeyAuthentication yes"}
+		return []string{"# in the sshd_config of " + c.Host + ": PubkeyAuthentication yes"}
 	}},
 	TooManyKeys: {Definite, "ssh offered too many keys before the right one", func(c Case) []string {
-		return []string{c.Set("IdentitiesOnly=yes") + " # and IdentityFile, which names the key"}
+		return []string{c.set("IdentitiesOnly=yes") + " # and IdentityFile, which names the key"}
 	}},
 	SentAway: {Unclear, "the host ended the login, and says why", tryIt},
 	Closed:   {Unclear, "the host ended the login without a reason: an account that has expired or is locked (sshd's log tells), or a connection that was cut", tryIt},
 	ClosedAnyTime: {Hidden, "the host on the way ended the connection without a reason: a ban (fail2ban, PerSourcePenalties), a full sshd (MaxStartups), an account that has expired or is locked (sshd's log tells), or a connection that was cut", func(c Case) []string {
-		return []string{c.ByHand("-v") + " # to see more", "sudo journalctl -u ssh # on that host"}
+		return []string{c.byHand("-v") + " # to see more", "sudo journalctl -u ssh # on that host"}
 	}},
 	TimedOut: {Unclear, "the host fell silent in the middle of the login", tryIt},
 	WayEnded: {Hidden, "the way to the host, a ProxyCommand or ProxyJump, has ended", tryIt},
 	JumpRefused: {Definite, "the host on the way does not accept the key, or wants more than that: a second factor, or a password, which nobody is there to type", func(c Case) []string {
-		return []string{c.CopyKey, c.ByHand("-v") + " # shows which keys are offered, and what the host wants"}
+		return []string{c.copyKey(), c.byHand("-v") + " # shows which keys are offered, and what the host wants"}
 	}},
 	JumpForbids: {Definite, "the sshd on the way does not let us forward through it", func(c Case) []string {
-		return []string{"# in the sshd_config of " + c.Name + ": AllowTcpForwarding local, and PermitOpen must allow the host behind it"}
+		return []string{"# in the sshd_config of " + c.Host + ": AllowTcpForwarding local, and PermitOpen must allow the host behind it"}
 	}},
 	JumpBlocked: {Unseen, "the host on the way cannot reach the one behind it: that is down, has no sshd there, or a firewall is between", tryIt},
 	WaySilent:   {Hidden, "nothing comes by the way to the host, a ProxyCommand or ProxyJump: it, or one of the hosts, is stuck", tryIt},
 
-	LetIn:      {Unseen, "", nil},
-	NoNearEnd:  {Unseen, "the near end is somebody else's", nil},
-	Forbidden:  {Unseen, "the host's sshd does not let us forward to there", nil},
-	FarRefused: {Unseen, "the host cannot reach the far end", nil},
-	LinkLost:   {Unseen, "the connection was cut, or has gone silent", nil},
+	LetIn:     {Unseen, "", nil},
+	NoNearEnd: {Unseen, "the near end is somebody else's", nil},
+	Forbidden: {Unseen, "the host's sshd does not let us forward to there", func(c Case) []string {
+		return []string{"# in the host's sshd_config: AllowTcpForwarding local, and PermitOpen must allow " + c.Far,
+			`# in front of the key in authorized_keys over there: restrict,port-forwarding,permitopen="` + c.Far + `",permitlisten="localhost:1",command="/bin/false"`}
+	}},
+	FarRefused: {Unseen, "the host cannot reach it: no mail server listens there, or a firewall is between", func(Case) []string {
+		return []string{"ss -ltn # on the host: must list the port; start the mail server"}
+	}},
+	LinkLost: {Unseen, "the host lets us in, and ends the connection, or it was cut", func(c Case) []string {
+		return []string{c.byHand("-v") + " # to see more", "sudo journalctl -u ssh # on the host: why"}
+	}},
 }
 
-func tryIt(c Case) []string { return []string{c.ByHand("-v") + " # to see more"} }
+func tryIt(c Case) []string { return []string{c.byHand("-v") + " # to see more"} }
 
 // Advice is what m means to a person, and lines to type that may mend it, with
 // remarks behind a #.

@@ -51,11 +51,8 @@ func table() string {
 	var b strings.Builder
 	b.WriteString("| ssh says | it means | pause | what to do |\n|---|---|---|---|\n")
 	for _, m := range known {
-		words, fixes := m.Advice(Case{Name: "HOST", Host: "HOST", Port: "PORT", CopyKey: "ssh-copy-id HOST",
-			ByHand: func(options ...string) string {
-				return strings.Join(append(append([]string{"ssh"}, options...), "HOST"), " ")
-			},
-			Set: func(o string) string { return "--ssh-option " + o }})
+		words, fixes := m.Advice(Case{Command: Command{Program: "ssh", Host: "HOST"}, Config: Config{"hostname": {"HOST"}, "port": {"PORT"}}, Far: "FARHOST:FARPORT",
+			Key: "FILE", Quote: func(words ...string) string { return strings.Join(words, " ") }})
 		pause := pauses[meanings[m].failure]
 		switch m {
 		case Detail:

@@ -31,10 +31,10 @@ type Verdict struct {
 	Line  string // of ssh's, that says so
 	Host  string // that the line names, as ssh knows it; may be empty
 	// OnTheWay is that the ssh of a jump host says so, not the one that was
-	// launched. Hop is then its command line, as ssh has made it of ProxyJump,
-	// but for -W, and the host is its last word; nil: the way is a ProxyCommand.
+	// launched. Hop is then that one, as ssh has made it of ProxyJump; zero: the
+	// way is a ProxyCommand.
 	OnTheWay bool
-	Hop      []string
+	Hop      Command
 }
 
 // A Reader reads what one launch of ssh says. All of its methods may be called
@@ -136,7 +136,7 @@ func (r *Reader) Verdict() Verdict {
 		if s.at == Session && at > 0 {
 			at--
 		}
-		v.Hop = strings.Fields(forwarding.ReplaceAllString(all[max(0, len(all)-1-at)], " "))
+		v.Hop = ParseCommand(all[max(0, len(all)-1-at)])
 	}
 	return v
 }

@@ -151,18 +151,16 @@ const (
 	connecting = "debug1: Connecting to "                                 // ssh_connect_direct (sshconnect.c)
 )
 
-// forwarding are the words of a ProxyJump's command line that one does not type.
-var forwarding = regexp.MustCompile(` -v+ -W '\[%h\]:%p' `)
-
-// A Step is a point that a login has passed.
+// A Step is what a login has done.
 type Step string
 
 const (
-	Resolved      Step = "resolved"       // its name is
-	Connected     Step = "connected"      // TCP is
-	KeysExchanged Step = "keys exchanged" // the host is known
+	Resolved      Step = "name"
+	Connected     Step = "connect"
+	KeysExchanged Step = "key exchange"
 	KeyOffered    Step = "key offered"
 	KeyAccepted   Step = "key accepted"
+	Authenticated Step = "authentication" // a Heard is LetIn
 )
 
 // steps are said at LogLevel=DEBUG1.

@@ -66,9 +66,9 @@ func parseMark(mark string) (minimail Process, ok bool) {
 	return minimail, marked && err == nil && ns == pidNamespace() && minimail.PID > 0
 }
 
-// LaunchedBy reports whether a process is one that the minimail with that pid has
+// launchedBy reports whether a process is one that the minimail with that pid has
 // launched, or its descendant.
-func (p Process) LaunchedBy(minimail int) bool {
+func (p Process) launchedBy(minimail int) bool {
 	if p.Parent == minimail {
 		return true
 	}

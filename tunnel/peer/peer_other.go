@@ -28,6 +28,6 @@ func ListenersAt([]int) ([]Listener, error) {
 	return nil, fmt.Errorf("cannot see who listens: %w", errors.ErrUnsupported)
 }
 
-// LaunchedBy reports whether a process is one that the minimail with that pid has
+// launchedBy reports whether a process is one that the minimail with that pid has
 // launched.
-func (p Process) LaunchedBy(minimail int) bool { return p.Parent == minimail }
+func (p Process) launchedBy(minimail int) bool { return p.Parent == minimail }

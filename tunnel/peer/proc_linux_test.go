@@ -22,7 +22,7 @@ func TestAListenerIsInTheWayOfItsOwnAddressOrOfAll(t *testing.T) {
 		{"127.0.0.1:25", "::1", false},
 		{"0.0.0.0:25", "::1", false},
 	} {
-		if got := (Listener{At: netip.MustParseAddrPort(c.at)}).InTheWay(c.address); got != c.want {
+		if got := (Listener{At: netip.MustParseAddrPort(c.at)}).inTheWay(c.address); got != c.want {
 			t.Errorf("%s in the way of %s: %v", c.at, c.address, got)
 		}
 	}
