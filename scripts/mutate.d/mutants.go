@@ -27,7 +27,7 @@ type mutant struct {
 }
 
 func (m mutant) String() string {
-	return fmt.Sprintf("%s:%d  %s: %s -> %s", m.file, m.line, m.what, short(m.old), short(m.text))
+	return fmt.Sprintf("%s:%d:%d  %s: %s -> %s", m.file, m.line, m.at.Column, m.what, short(m.old), short(m.text))
 }
 
 // short is a text as one line of bearable length.

@@ -1,0 +1,47 @@
+package daemon
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Whoever gives up has died, or hears that we have hung up.
+func TestWhoAsksForOurPlaceAndIsNotReadyIsHungUpOn(t *testing.T) {
+	dir := t.TempDir()
+	held, err := Lock(filepath.Join(dir, "pid"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Release()
+	l, err := net.Listen("unix", filepath.Join(dir, "control"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := Control{Legacy: func() Legacy { return Legacy{PidFile: held, Control: l} }}
+	go c.Answer(l) // ends with l
+
+	for _, word := range []string{"no", "handover"} {
+		conn, err := net.Dial("unix", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		asks, hears := json.NewEncoder(conn), json.NewDecoder(conn)
+		_ = asks.Encode(item{Is: "handover"})
+		for i := (item{}); i.Is != "all"; {
+			if err := hears.Decode(&i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = asks.Encode(item{Is: word})
+		if n, err := conn.Read(make([]byte, 1)); n > 0 || err != io.EOF {
+			t.Errorf("after %q: %d bytes, %v", word, n, err)
+		}
+	}
+}
