@@ -139,6 +139,9 @@ func TestRestartsRefuseNobody(t *testing.T) {
 			}
 			testbed.Eventually(t, "those before have ended", func() bool { return len(minimails(m)) == 1 })
 			m.Greets(t)
+			if said := statusOf(t, m); strings.Contains(said, "Before:") {
+				t.Errorf("status, of one that has ended:\n%s", said)
+			}
 			if t.Failed() {
 				t.Log(testbed.Read(t, log))
 			}
