@@ -3,12 +3,14 @@ package system
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"minimail/internal/testbed"
 )
@@ -80,5 +82,42 @@ func TestAStopDuringReloadsEndsWhoeverRuns(t *testing.T) {
 		if left := minimails(m); len(left) > 0 {
 			t.Fatalf("still there: %v", left)
 		}
+	}
+}
+
+// TestWhoeverFindsADeadPidLooksAgain: a minimail is replaced while status, or stop,
+// is between reading its pid and looking whether it lives, or signalling it (strace
+// delays that). The next one is who is meant.
+func TestWhoeverFindsADeadPidLooksAgain(t *testing.T) {
+	t.Parallel()
+	testbed.NeedProgram(t, "strace")
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	daemonize(t, m, "/dev/null")
+	for _, c := range []struct{ word, call, want string }{
+		{"status", "kill", "Running:     yes"},
+		{"stop", "pidfd_send_signal", "minimail is stopped: pid "},
+	} {
+		ctx, cancel := context.WithTimeout(context.Background(), testbed.Patience)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace="+c.call, "-e", "inject="+c.call+":delay_enter=1000000",
+			testbed.Program, c.word, "--settings", "/dev/null", "-p", m.Pid)
+		out := new(testbed.Words)
+		cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, out, time.Second
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		testbed.Eventually(t, "strace has begun", func() bool {
+			return len(testbed.CommandsWith("\x00"+c.word+"\x00--settings\x00/dev/null\x00-p\x00"+m.Pid)) > 1
+		})
+		if out, err := again(t, m, "reload"); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if err := cmd.Wait(); err != nil || !strings.Contains(out.String(), c.want) {
+			t.Errorf("%s: %v\n%s", c.word, err, out)
+		}
+	}
+	if left := minimails(m); len(left) > 0 {
+		t.Errorf("still there: %v", left)
 	}
 }
