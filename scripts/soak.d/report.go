@@ -132,7 +132,7 @@ func (r *run) report(seed uint64, road string) (bad []string) {
 	row("time", "%s", time.Since(r.began).Round(time.Second))
 	row("sent", "%d of %d; tries: %s", sent, r.count, clients)
 	row("arrived", "%d, and %d duplicates", len(distinct), len(all)-len(distinct))
-	row("lost", "%d", len(lost))
+	row("lost", "%d (told sent, not arrived)", len(lost))
 	row("untrue", "%d (told not sent, arrived)", len(untrue))
 	row("unclear", "%d (told not sent, arrived; the reply to the final dot was lost)", unclear)
 	row("damaged", "%d", damaged)

@@ -147,3 +147,36 @@ func TestAQueueTriesAgainExactlyIfItsMailIsNotAccepted(t *testing.T) {
 		}
 	}
 }
+
+// TestAReporterReportsAFailureExactlyIfItsMailIsNotAccepted is the same for programs
+// that try once, and tell.
+func TestAReporterReportsAFailureExactlyIfItsMailIsNotAccepted(t *testing.T) {
+	t.Parallel()
+	for cause, end := range ends {
+		t.Run(cause, func(t *testing.T) {
+			t.Parallel()
+			h := testbed.NewHost(t)
+			for name, line := range reporters(t) {
+				for _, state := range states {
+					if state == "after its 250" && cause != "the far end closes" {
+						continue // only its QUIT tells that it has got that
+					}
+					far := &moment{state: state, reached: make(chan struct{}), over: make(chan struct{})}
+					m := h.Minimail(t, testbed.Listen(t, far.serve), "--drain", "0", "--wait", "60s")
+					var said testbed.Words
+					cmd := reporter(m, line)
+					cmd.Stdout, cmd.Stderr = &said, &said
+					if err := cmd.Start(); err != nil {
+						t.Fatal(err)
+					}
+					<-far.reached
+					m = end(t, m)
+					close(far.over)
+					if err := cmd.Wait(); (err == nil) != (far.accepted.Load() == 1) {
+						t.Errorf("%s, %s: %v, but %d mails are accepted; it says:\n%s\nminimail's log:\n%s", name, state, err, far.accepted.Load(), &said, m.Log)
+					}
+				}
+			}
+		})
+	}
+}
