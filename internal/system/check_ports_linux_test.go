@@ -71,6 +71,44 @@ func TestCheckNamesForwardingThatIsForbidden(t *testing.T) {
 	checkOf(t, m).isWell(t)
 }
 
+// TestCheckKnowsWhatOpensTheWayToASocket: permitopen cannot name one, and a key
+// with such an option is not taken at all.
+func TestCheckKnowsWhatOpensTheWayToASocket(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t, "AllowStreamLocalForwarding no")
+	far := filepath.Join(testbed.PublicDir(t), "lmtp")
+	l, err := net.Listen("unix", far)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.Chmod(far, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	go func() { // ends when l is closed
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "220 far LMTP\r\n")
+			c.Close()
+		}
+	}()
+	m := h.Prepare(t, far)
+	c := checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "far end", "the host's sshd does not forward to sockets", "AllowStreamLocalForwarding local")
+	_, options, ok := strings.Cut(c.out, "authorized_keys over there: ")
+	if !ok {
+		t.Fatalf("no options of a key:\n%s", c.out)
+	}
+	options, _, _ = strings.Cut(options, "\n")
+	restricted(options)(t, h, m)
+	h.RestartWith(t, "AllowStreamLocalForwarding no", "AllowStreamLocalForwarding local")
+	checkOf(t, m).isWell(t)
+}
+
 func TestCheckNamesAFarPortThatIsClosed(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)

@@ -140,6 +140,9 @@ var patterns = sync.OnceValue(func() []*regexp.Regexp {
 			}
 			return word
 		})
+		if before, ok := strings.CutSuffix(p, ": "+blanks["REASON"]); ok {
+			p = before + ":(?: " + blanks["REASON"] + ")?" // which a server may leave empty
+		}
 		all[i] = regexp.MustCompile("^" + p + "$")
 	}
 	return all

@@ -46,6 +46,20 @@ func openEnded(form string) bool {
 	return first != nil && first[0] == 0
 }
 
+// TestAServerMayGiveNoReason: other servers than OpenSSH's often leave it empty.
+func TestAServerMayGiveNoReason(t *testing.T) {
+	for line, want := range map[string]Meaning{
+		"channel 2: open failed: administratively prohibited:": Forbidden,
+		"channel 2: open failed: connect failed:":              FarRefused,
+		"Received disconnect from 192.0.2.1 port 22:11:":       SentAway,
+		"channel 2: open failed":                               "",
+	} {
+		if got := parse(line).means; got != want {
+			t.Errorf("%q: %q, want %q", line, got, want)
+		}
+	}
+}
+
 func TestEachMeaningSaysWhatItMeansForThePausesAndForAPerson(t *testing.T) {
 	beside := []Meaning{Chatter, Detail, Partial, Leave}
 	for _, f := range forms {
