@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -61,7 +62,11 @@ func Lock(path string, who *user.User) (*PidFile, error) {
 			return nil, about("cannot open the pid file", path, "--pid-file", err)
 		}
 		if err != nil && !errors.As(err, &running) {
-			return nil, about("cannot open the lock", lockFile(path), "--pid-file", err)
+			doing := "cannot open the lock"
+			if place.real != filepath.Clean(path) { // by a link
+				doing = "cannot open the pid file " + path + ": its lock"
+			}
+			return nil, about(doing, lockFile(place.real), "--pid-file", err)
 		}
 		switch {
 		case running.pid != 0:
@@ -122,7 +127,7 @@ const maxPidFile = 64
 func (p *PidFile) write(place Place) (err error) {
 	defer func() {
 		if err != nil {
-			p.lock.Close()
+			p.unlock()
 			err = about("cannot write the pid file", p.path, "--pid-file", err)
 		}
 	}()

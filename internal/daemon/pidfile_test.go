@@ -211,6 +211,15 @@ func TestAPidFileThatCannotBeIsAnError(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
+	if err := os.MkdirAll(filepath.Join(dir, "pid.new", "full"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Lock(filepath.Join(dir, "pid"), nil); err == nil || !strings.Contains(err.Error(), "cannot write") {
+		t.Errorf("one that cannot be written: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "pid.lock")); err == nil {
+		t.Error("the lock of one that cannot be written is left over")
+	}
 	if _, _, _, err := Held(filepath.Join(dir, "missing", "pid")); err != nil {
 		t.Errorf("one that is not there is none: %v", err)
 	}
