@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -170,7 +171,19 @@ func (p Place) takes(fi fs.FileInfo) error {
 	if fi.Mode()&fs.ModeCharDevice != 0 && !p.Users { // /dev/null
 		return nil
 	}
-	return isOwn(p.real, fi, p.uid)
+	err := isOwn(p.real, fi, p.uid)
+	if e := (exposed{}); errors.As(err, &e) && p.real != filepath.Clean(p.path) {
+		err = exposed{e.why, fail.Quote("ls", "-l", p.path)} // nobody is to be talked into giving away where a link leads
+	}
+	return err
+}
+
+// Apart is an error if the log of a pid file would be one of that one's own files.
+func (p Place) Apart(log Place) error {
+	if !slices.Contains([]string{p.real, lockFile(p.real), controlSocket(p.real)}, log.real) {
+		return nil
+	}
+	return fail.Hint(fmt.Errorf("cannot open the log %s: it is the pid file, or its lock or socket", log.path), "--log-file another FILE")
 }
 
 // isOwn is an error unless a file is a regular one that belongs to one of

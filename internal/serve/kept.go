@@ -39,7 +39,7 @@ func newKept(s settings.Settings, who *user.User) (*kept, error) {
 		return nil, err
 	}
 	k.usersLog = log.Users && who != nil
-	return k, nil
+	return k, pid.Apart(log)
 }
 
 // lock takes the pid file, unless it is in a place of the user's, or looks for a
