@@ -65,7 +65,7 @@ begin retry
 	},
 	{
 		name: "Postfix",
-		debs: "servers",
+		debs: "postfix",
 		accounts: "useradd -r postfix; groupadd -r postdrop; mkdir -p /var/lib/postfix /var/spool/postfix; chown postfix /var/lib/postfix; " +
 			"mv /usr/share/postfix/* /etc/postfix/; sed -e 's/^smtp *inet .*//' -e 's/^\\([a-z].*\\) y  /\\1 n  /' /etc/postfix/master.cf.dist >/etc/postfix/master.cf",
 		file: "/etc/postfix/main.cf",

@@ -231,7 +231,7 @@ func TestAlertmanagerNeedsThePagesSetting(t *testing.T) {
 	if !strings.Contains(testbed.Read(t, "docs/mail.md"), "`"+setting+"`") {
 		t.Errorf("not on the page: %s", setting)
 	}
-	p := newPostOfficeBefore(t, "servers", offersTLS(t))
+	p := newPostOfficeBefore(t, "alertmanager", offersTLS(t))
 	home := p.home(t, "alerts")
 	for _, with := range []string{"", setting} {
 		testbed.Write(t, home+"/conf.yml", strings.Replace(alertmanagerConf, "SETTING", with, 1))
