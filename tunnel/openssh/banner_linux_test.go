@@ -7,6 +7,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -98,17 +99,41 @@ func TestWhatAHostSaysAsItSendsUsAwayDecidesNothing(t *testing.T) {
 	}
 }
 
-// sendAway speaks SSH as far as its message of leave (RFC 4253, 11.1).
-func sendAway(c net.Conn, why string) {
+// What a host says for who debugs is in ssh's log as well, if that is verbose; here
+// before anybody knows who the host is.
+func TestWhatAHostSaysForWhoDebugsDecidesNothing(t *testing.T) {
+	h := testbed.NewHost(t)
+	var words strings.Builder
+	for _, f := range forms {
+		if slices.Contains([]Meaning{LetIn, HostKey, KeyRefused, Refused, NoNearEnd}, f.means) {
+			words.WriteString("\r\n" + example(f.line))
+		}
+	}
+	if words.Len() > 900 { // as much as ssh logs
+		t.Fatalf("%d bytes", words.Len())
+	}
+	listening(t, h, func(c net.Conn) { send(c, 4, "\x01", "look"+words.String()+"\r\n", "") })
+	heard, v := listenTo(t, &Client{Env: Env(), Command: Command{Program: "ssh", ConfigFile: h.Path("ssh_config"), Host: "far", Options: []string{"LogLevel=DEBUG"}}})
+	if v.Means != "" || heard.LetIn || heard.NearEnd != "" || heard.Failure != Unclear {
+		t.Errorf("%+v, %+v", heard, v)
+	}
+}
+
+// sendAway sends a message of leave (RFC 4253, 11.1).
+func sendAway(c net.Conn, why string) { send(c, 1, "\x00\x00\x00\x0b", why, "") }
+
+// send speaks SSH as far as its first message: number, head, and strings.
+func send(c net.Conn, number byte, head string, strings ...string) {
 	_, _ = io.WriteString(c, "SSH-2.0-Rude\r\n")
-	message := append([]byte{1}, binary.BigEndian.AppendUint32(nil, 11)...)
-	for _, s := range []string{why, ""} {
+	message := append([]byte{number}, head...)
+	for _, s := range strings {
 		message = append(binary.BigEndian.AppendUint32(message, uint32(len(s))), s...)
 	}
 	padding := 4 + (8-(4+1+len(message)+4)%8)%8
 	packet := binary.BigEndian.AppendUint32(nil, uint32(1+len(message)+padding))
 	packet = append(append(append(packet, byte(padding)), message...), make([]byte, padding)...)
 	_, _ = c.Write(packet)
+	_ = c.(*net.TCPConn).CloseWrite()
 	_, _ = io.Copy(io.Discard, c) // a reset would be faster than the packet
 }
 

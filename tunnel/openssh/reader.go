@@ -56,6 +56,8 @@ type Reader struct {
 	own, other voice
 	in         bool
 	deaf       bool     // a host has said why it sends us away: its words may look like ssh's
+	known      bool     // who the host is, if ssh is verbose
+	doubted    bool     // somebody has said more before that, and his words may be what follows
 	jump       string   // command line of the last jump host's ssh; empty: it is not known
 	before     []string // and of those that it goes by, from the last to the first
 	passed     int      // jump hosts that have let their ssh in
@@ -82,7 +84,12 @@ func (r *Reader) Read(line string, fromLog bool) Heard {
 		if r.deaf && s.means != Leave {
 			return Heard{}
 		}
+		if r.doubted {
+			s = saying{line: s.line}
+		}
 		r.deaf = r.deaf || s.means == SentAway || s.means == TooManyKeys
+		r.doubted = r.doubted || !r.known && strings.HasPrefix(line, remote)
+		r.known = r.known || line == newKeys
 	}
 	r.hop(s, fromLog)
 	if r.in && s.at != Session && s.means != Chatter {

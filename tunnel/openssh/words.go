@@ -152,6 +152,8 @@ var patterns = sync.OnceValue(func() []*regexp.Regexp {
 const (
 	implicit   = "debug1: Setting implicit ProxyCommand from ProxyJump: " // main (ssh.c)
 	connecting = "debug1: Connecting to "                                 // ssh_connect_direct (sshconnect.c)
+	remote     = "debug1: Remote: "                                       // ssh_packet_read_poll_seqnr (packet.c): the host's own words
+	newKeys    = "debug1: SSH2_MSG_NEWKEYS received"                      // ssh_set_newkeys (kex.c, packet.c)
 )
 
 // A Step is what a login has done.
@@ -173,7 +175,7 @@ var steps = []struct {
 }{
 	{Resolved, regexp.MustCompile(`^` + connecting + `\S+ \[\S+\] port \d+\.$`)},                                                        // ssh_connect_direct (sshconnect.c)
 	{Connected, regexp.MustCompile(`^debug1: Connection established\.$`)},                                                               // ssh_connect_direct (sshconnect.c)
-	{KeysExchanged, regexp.MustCompile(`^debug1: SSH2_MSG_NEWKEYS received$`)},                                                          // ssh_set_newkeys (kex.c, packet.c)
+	{KeysExchanged, regexp.MustCompile("^" + newKeys + "$")},                                                                            // ssh_set_newkeys (kex.c, packet.c)
 	{KeyOffered, regexp.MustCompile(`^debug1: Offering public key: .+$`)},                                                               // send_pubkey_test (sshconnect2.c)
 	{KeyAccepted, regexp.MustCompile(`^debug1: Server accepts key: (.+?) \S+ SHA256:\S+(?: explicit)?(?: agent)?(?: authenticator)?$`)}, // input_userauth_pk_ok (sshconnect2.c)
 }
