@@ -191,3 +191,36 @@ func TestAnOldSSHIsNotAskedForWhatItDoesNotKnow(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatBoundsALoginAndASilentLinkIsToldWithWhoseItIs(t *testing.T) {
+	more := filepath.Join(t.TempDir(), "more")
+	if err := os.WriteFile(more, []byte("ServerAliveInterval 45\nServerAliveCountMax 4\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ours := "ConnectTimeout 10 (minimail's); "
+	for name, test := range map[string]struct {
+		config  string
+		options []string
+		want    string
+	}{
+		"nothing": {"Host other\nServerAliveInterval 5\n", nil, ours + "ServerAliveInterval 10 (minimail's); ServerAliveCountMax "},
+		"all":     {"Host *\nServerAliveInterval 30\nConnectTimeout 60\n", nil, "ConnectTimeout 60 (yours); ServerAliveInterval 30 (yours); ServerAliveCountMax 3 (ssh's); TCPKeepAlive yes (ssh's)"},
+		"Include": {"Include " + more + "\n", nil, ours + "ServerAliveInterval 45 (yours); ServerAliveCountMax 4 (yours); TCPKeepAlive yes (ssh's)"},
+		"Match":   {"Match originalhost far\nTCPKeepAlive no\nServerAliveInterval 0\nMatch exec false\nConnectTimeout 99\n", nil, ours + "ServerAliveInterval 0 (yours); ServerAliveCountMax 3 (ssh's); TCPKeepAlive no (yours)"},
+		"options": {"", []string{"serveraliveinterval=7"}, ours + "ServerAliveInterval 7 (yours); "},
+		"a way":   {"ProxyJump a,b\nControlMaster auto\n", nil, "; ProxyJump a,b; overridden: ControlMaster auto; " + ours},
+	} {
+		c := real(t, test.config, test.options...)
+		theirs, err := c.Ask(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		inForce, err := c.InForce(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Summary(theirs, inForce); !strings.Contains(got, test.want) {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
