@@ -38,6 +38,12 @@ func replace(file, by string) func(*testing.T, *testbed.Host, *testbed.Minimail)
 	}
 }
 
+// byAJump makes the host a jump host, too.
+func byAJump(t *testing.T, h *testbed.Host, _ *testbed.Minimail) {
+	config := testbed.Read(t, h.Path("ssh_config"))
+	testbed.Write(t, h.Path("ssh_config"), config+strings.Replace(strings.Replace(config, "Host far", "Host jump", 1), "ProxyJump", "# ", 1))
+}
+
 // instead has something else than sshd at the host's port.
 func instead(serve func(net.Conn)) func(*testing.T, *testbed.Host, *testbed.Minimail) {
 	return func(t *testing.T, h *testbed.Host, _ *testbed.Minimail) {
@@ -72,6 +78,9 @@ var setUps = []setUp{
 	{name: "GatewayPorts", config: []string{"GatewayPorts yes"}},
 	{name: "RequestTTY", config: []string{"RequestTTY force", "RemoteCommand true", "PermitLocalCommand yes", "LocalCommand false"}},
 	{name: "quiet", config: []string{"LogLevel QUIET"}},
+	{name: "loud", config: []string{"LogLevel DEBUG3"}},
+	{name: "by a jump host", config: []string{"ProxyJump jump"}, spoil: byAJump},
+	{name: "by a jump host that is not there", config: []string{"ProxyJump jump,nowhere.invalid"}, spoil: byAJump},
 	{name: "ExitOnForwardFailure", config: []string{"ExitOnForwardFailure yes", "LocalForward 1 localhost:1"}},
 	{name: "ClearAllForwardings", config: []string{"ClearAllForwardings yes", "SessionType none"}},
 	{name: "a slow way", config: []string{"ProxyCommand sh -c 'sleep 1; exec nc %h %p'"}},
