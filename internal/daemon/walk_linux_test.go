@@ -42,6 +42,7 @@ func TestWhoseTheWayToAFileIs(t *testing.T) {
 	private, shared := mk("private", 0o775, games, games), mk("shared", 0o775, games, testbed.Intruder)
 	evils, wheel := mk("evils", 0o755, testbed.Intruder, testbed.Intruder), mk("wheel", 0o775, "root", testbed.Intruder)
 	games0 := mk("games0", 0o775, "root", games)
+	sticky := mk("sticky", 0o755|os.ModeSticky, "root", "root")
 	below := filepath.Join(public, "roots")
 	if err := os.Mkdir(below, 0o755); err != nil {
 		t.Fatal(err)
@@ -73,6 +74,8 @@ func TestWhoseTheWayToAFileIs(t *testing.T) {
 		link(roots, filepath.Join(public, "l"), "root"):                                  "root's",
 		link(roots, filepath.Join(public, "u"), games):                                   "the user's",
 		link(roots, filepath.Join(public, "e"), testbed.Intruder):                        filepath.Join(public, "e") + " belongs to " + testbed.Intruder,
+		link(roots, filepath.Join(sticky, "e"), testbed.Intruder):                        "root's", // who has put it there
+		link(roots, filepath.Join(private, "e"), testbed.Intruder):                       "the user's",
 		link(filepath.Join(open, "no"), filepath.Join(roots, "leads-elsewhere"), "root"): "others can change " + open,
 	} {
 		p, err := Find(path+"/file", testbed.UidOf(t, games))

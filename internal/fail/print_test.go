@@ -44,6 +44,23 @@ func TestCleanValuesAreEncodedAsEverybodyEncodesThem(t *testing.T) {
 	}
 }
 
+func TestTextThatIsEncodedAlreadyIsCleaned(t *testing.T) {
+	for text, want := range map[string]string{
+		`"\u00e9\u0041\"\\\/"`: `"\u00e9\u0041\"\\\/"`,
+		`"\u001b\u202e\u2028"`: `"???"`,
+		`"\n\t\b"`:             `"???"`,
+		`\u04a`:                `\u04a`,
+		`\u00`:                 `?`,
+		`\u00g1"`:              `?"`,
+		`\`:                    `\`,
+		"\x1b\n\xff":           "?\n?",
+	} {
+		if got := string(PrintableJSON([]byte(text))); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestWordsAreQuotedAsShReadsThem(t *testing.T) {
 	if got, want := Quote("a-z0=@%+:,./_", "", "a b", "it's", "$x"), `a-z0=@%+:,./_ '' 'a b' 'it'\''s' '$x'`; got != want {
 		t.Errorf("%s, want %s", got, want)

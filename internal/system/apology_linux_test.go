@@ -98,6 +98,18 @@ func TestAnApologyIsHandedOver(t *testing.T) {
 	m.Log.Wait(t, "another minimail|client served") // where the one before has logged
 }
 
+func TestTheServiceManagerIsToldHowTheTunnelIs(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	manager, said := notified(t)
+	m.Cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+manager)
+	m.Start(t)
+	said.Wait(t, "READY=1")
+	m.Greets(t)
+	said.Wait(t, "STATUS=tunnel up; clients: 1\n(.|\n)*STATUS=tunnel up; closes in [0-3]s if nobody comes\n(.|\n)*STATUS=tunnel down\n")
+}
+
 // reloadAs is what a unit's ExecReload= does.
 func reloadAs(pid int, m *testbed.Minimail) (string, error) {
 	cmd := exec.Command("setpriv", "--reuid="+testbed.RunAs, "--regid=nogroup", "--clear-groups",

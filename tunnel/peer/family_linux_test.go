@@ -261,6 +261,15 @@ func TestAnSSHThatADeadMinimailHasLeftBehindIsEnded(t *testing.T) {
 	}
 }
 
+// A minimail is process 1 in a container, and nobody is process 0.
+func TestAMarkIsOfAProcess(t *testing.T) {
+	for pid, want := range map[int]bool{1: true, 0: false, -1: false} {
+		if _, ok := parseMark(fmt.Sprintf("%s%s %d 5", markName, pidNamespace(), pid)); ok != want {
+			t.Errorf("pid %d: %v", pid, ok)
+		}
+	}
+}
+
 // later is a process that has begun later than another one. The kernel counts in
 // hundredths of a second.
 func later(t *testing.T, than int) int {
