@@ -120,7 +120,7 @@ func newMachine(t testing.TB, dir string) *Machine {
 	if _, status := m.Try("dpkg", "--status", "minimail"); status == 0 { // this machine has it
 		m.Run(t, 0, "dpkg", "--purge", "minimail")
 	}
-	for _, f := range []string{"/usr/sbin/policy-rc.d", "/var/log/minimail.log"} {
+	for _, f := range []string{"/usr/sbin/policy-rc.d", "/var/log/minimail.log", "/usr/local/bin/minimail"} {
 		_ = os.Remove(f) // in case this machine has one
 	}
 	_ = os.Remove("/var/lib/man-db/auto-update") // nobody looks for words of man pages
