@@ -175,6 +175,16 @@ func TestFault09BadSSHOption(t *testing.T) {
 	m.Refuses(t, "Bad configuration option: nosuch|terminating, 1 bad configuration options")
 }
 
+// TestFault09AJumpHostBehindItself: ssh would start one ssh after another.
+func TestFault09AJumpHostBehindItself(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	h.Configure(t, "ProxyJump bastion")
+	testbed.Write(t, h.Path("ssh_config"), testbed.Read(t, h.Path("ssh_config"))+"Host bastion\n HostName 127.0.0.1\nHost *\n ProxyJump games@bastion:22\n")
+	refusesToStart(t, m, "ssh does not like its settings: jumphost loop via games@bastion:22")
+}
+
 func TestFault33HostileConfig(t *testing.T) {
 	t.Parallel()
 	for name, lines := range map[string][]string{

@@ -70,6 +70,9 @@ func (c *Client) levelIsOurs() bool {
 // exec may take its time, ten seconds at most.
 func (c *Client) Ask(ctx context.Context) (Config, error) {
 	theirs, err := c.ask(ctx, c.ByHand("-N")[1:]) // ForkAfterAuthentication wants that, or a command
+	if hop := c.loop(ctx, theirs); hop != "" {
+		return nil, errors.New("jumphost loop via " + hop) // as main in ssh.c
+	}
 	if err == nil && theirs.One(alive) == "0" && c.leavesAliveOpen(ctx) {
 		delete(theirs, alive)
 	}
@@ -79,6 +82,18 @@ func (c *Client) Ask(ctx context.Context) (Config, error) {
 		c.theirs = theirs
 	}
 	return theirs, err
+}
+
+// loop is a jump host by way of which it is reached itself, or "". ssh does not
+// see that if it has a HostName, and then starts one ssh after another.
+func (c *Client) loop(ctx context.Context, there Config) (hop string) {
+	for been := []string{}; ; been = append(been, hop) {
+		hop, _, _ = strings.Cut(there.One("proxyjump"), ",") // the others are gone to from there
+		if hop == "" || slices.Contains(been, hop) {
+			return hop
+		}
+		there, _ = c.ask(ctx, append(c.file(), "ssh://"+strings.TrimPrefix(hop, "ssh://")))
+	}
 }
 
 // alive is the setting of which ssh -G tells the same if it is 0 and if there is none.

@@ -136,7 +136,7 @@ var meanings = map[Meaning]struct {
 		return []string{c.set("IdentitiesOnly=yes") + " # and IdentityFile, which names the key"}
 	}},
 	SentAway: {Unclear, "the host ended the login, and says why", tryIt},
-	Closed:   {Unclear, "the host ended the login without a reason: an account that has expired or is locked (sshd's log tells), or a connection that was cut", tryIt},
+	Closed:   {Unclear, "the host ended the login without a reason: an account that has expired or is locked, a login that took longer than LoginGraceTime (sshd's log tells), or a connection that was cut", tryIt},
 	ClosedAnyTime: {Hidden, "the host on the way ended the connection without a reason: a ban (fail2ban, PerSourcePenalties), a full sshd (MaxStartups), an account that has expired or is locked (sshd's log tells), or a connection that was cut", func(c Case) []string {
 		return []string{c.byHand("-v") + " # to see more", "sudo journalctl -u ssh # on that host"}
 	}},
