@@ -188,6 +188,10 @@ func TestUnderSystemdAChangeOfTheSettingsNeedsNoDaemonReload(t *testing.T) {
 		_, _ = m.Inside("systemctl", "restart", "minimail")
 		knock(t)
 		testbed.Write(t, testbed.SettingsFile, strings.ReplaceAll(file, "\nSUDO_USER="+testbed.Owner, "\nSUDO_USER=ghost"))
+		pid := theService(t)
+		if out, code := m.Inside("/usr/bin/minimail", "restart"); code == 0 || !strings.Contains(out, `there is no user "ghost"`) || theService(t) != pid {
+			t.Errorf("minimail restart for a user whom nobody knows: %d, %s", code, out)
+		}
 		_, _ = m.Inside("systemctl", "restart", "minimail")
 		knock(t)
 		if user := systemctl("show", "--property=User", "minimail"); user != "User=daemon\n" {

@@ -35,6 +35,9 @@ func replace(s settings.Settings, life Life, none func() error) error {
 	case Reborn():
 		return beDaemon(s, life)
 	case serviceRuns(s):
+		if _, err := ToBecome(s); err != nil && os.Geteuid() == 0 { // systemd would end the one that runs all the same
+			return err
+		}
 		return WithSudo(s, bySystemd(s, s.Word))
 	}
 	KeepToOurselves()
