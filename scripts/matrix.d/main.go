@@ -133,9 +133,9 @@ func main() {
 	}
 }
 
-// table tries all cells, and prints them.
+// table tries all cells, and prints them, a row for all faults that are alike.
 func (w *work) table(columns []column, only *regexp.Regexp, jobs int) (wrong int) {
-	fmt.Print("| fault |")
+	fmt.Print("| faults |")
 	for _, c := range columns {
 		fmt.Printf(" %s %d.%d, %s %s |", c.client.name, c.client.ssh.Major, c.client.ssh.Minor, c.server.name, c.server.version)
 	}
@@ -164,10 +164,19 @@ func (w *work) table(columns []column, only *regexp.Regexp, jobs int) (wrong int
 			})
 		}
 	}
+	var alike []string
+	names := map[string][]string{} // of the faults, by their cells
 	for _, r := range rows {
 		r.done.Wait()
 		wrong += strings.Count(strings.Join(r.cells, " "), "WRONG")
-		fmt.Printf("| %s | %s |\n", r.name, strings.Join(r.cells, " | "))
+		cells := strings.Join(r.cells, " | ")
+		if names[cells] == nil {
+			alike = append(alike, cells)
+		}
+		names[cells] = append(names[cells], r.name)
+	}
+	for _, cells := range alike {
+		fmt.Printf("| %s | %s |\n", strings.Join(names[cells], "; "), cells)
 	}
 	return wrong
 }
