@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -103,8 +104,14 @@ func parseLine(line string) (name, value string, err error) {
 	if utf8.ValidString(line) && !utf8.ValidString(value) { // envparse 0.1.0 has lost a byte before a comment
 		return "", "", errors.New("the comment behind it needs a line of its own")
 	}
+	if glued.MatchString(line) {
+		return "", "", errors.New("a # in a value needs quotes around the value")
+	}
 	return name, strings.TrimRight(value, " \t"), nil
 }
+
+// glued is a # that sh takes for a part of the value, and envparse for a comment.
+var glued = regexp.MustCompile(`^\s*(export\s+)?(MINIMAIL_\w+|SUDO_USER)\s*=[^#'"]*[^\s#'"=]#`)
 
 func orFirst(first, err error) error {
 	if first != nil {
