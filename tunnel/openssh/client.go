@@ -1,6 +1,7 @@
 package openssh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -201,7 +202,7 @@ func (c *Client) Summary(theirs, inForce Config) string {
 	}
 	ours := strings.Join(c.Ours(), " ")
 	for _, its := range [][2]string{{"ConnectTimeout", "none"}, {"ServerAliveInterval", ""}, {"ServerAliveCountMax", "3"}, {"TCPKeepAlive", "yes"}} {
-		value, whose := orElse(inForce.One(strings.ToLower(its[0])), "none"), "yours"
+		value, whose := cmp.Or(inForce.One(strings.ToLower(its[0])), "none"), "yours"
 		switch {
 		case strings.Contains(ours, its[0]+"="):
 			whose = "minimail's"

@@ -203,3 +203,21 @@ func TestTheHostLetsUsInOnce(t *testing.T) {
 		t.Error("let in twice")
 	}
 }
+
+// The host's own words may have ends of lines in them, about a channel or as it
+// sends us away: from then on, lines that ssh says earlier are not ssh's.
+func TestOnceTheHostsOwnWordsAreInTheLogNoNearEndIsGivenUp(t *testing.T) {
+	const taken = "channel_setup_fwd_listener_tcpip: cannot listen to port: 1025"
+	for _, theirs := range []string{"channel 2: open failed: connect failed: look", "channel 2: open failed: administratively prohibited: look",
+		"Received disconnect from 192.0.2.1 port 22:2: look"} {
+		r := NewReader(func() bool { return false })
+		r.Read(letIn, true)
+		if h := r.Read(taken, true); h.NearEnd != "1025" {
+			t.Errorf("ssh's own: %+v", h)
+		}
+		r.Read(theirs, true)
+		if h := r.Read(taken, true); h.NearEnd != "" {
+			t.Errorf("after %q: %+v", theirs, h)
+		}
+	}
+}
