@@ -147,7 +147,7 @@ func greeting(conn net.Conn, smtp bool, patience time.Duration) (string, error) 
 // askWhy looks for the words with which ssh explains that there is no far end;
 // the connection's end may have overtaken them.
 func (l *login) askWhy(ctx context.Context, end *farEnd) {
-	for late := time.After(time.Second); l.said.step(openssh.Authenticated) > 0; {
+	for late := time.After(3 * time.Second); l.said.step(openssh.Authenticated) > 0; {
 		if v := l.said.verdict(); v.Means == openssh.Forbidden || v.Means == openssh.FarRefused {
 			_, why, _ := strings.Cut(v.Line, "open failed: ")
 			end.err, end.refused = errors.New(why), v.Means

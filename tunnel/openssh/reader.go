@@ -225,7 +225,7 @@ func (r *Reader) why() (words, failure string) {
 	case s.means == WayEnded && r.other.last != "":
 		return "the way to the host has ended: " + r.other.last, failure
 	}
-	words = s.with(r.own.details) + afterWords(s.means, r.other.last)
+	words = s.with(r.own.details) + afterWords(s.means, r.other.said)
 	if onTheWay {
 		words = "on the way to the host: " + words
 	}

@@ -69,6 +69,8 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 			why: "Received disconnect from 192.0.2.1 port 22:2: Too many authentication failures", fail: Definite, means: TooManyKeys},
 		"sent away": {lines: [][]said{own("Received disconnect from 192.0.2.1 port 22:11: come back tomorrow", "Disconnected from 192.0.2.1 port 22")},
 			why: "Received disconnect from 192.0.2.1 port 22:11: come back tomorrow", fail: Unclear, means: SentAway},
+		"two jump hosts, of which the first lets in": {lines: [][]said{own(implicit + "ssh -J a -v -W '[%h]:%p' b"), rest(implicit+"ssh -v -W '[%h]:%p' a", letIn), own("Connection timed out during banner exchange", "Connection to UNKNOWN port 65535 timed out")},
+			why: "on the way to the host: Connection timed out during banner exchange", fail: Hidden, means: WaySilent, onWay: true},
 		"an account that has expired": {lines: [][]said{rest("Welcome", pam), own("Connection closed by 192.0.2.1 port 22")},
 			why: "Connection closed by 192.0.2.1 port 22, after it had said: Your account has expired; please contact your system administrator", fail: Unclear, means: Closed},
 		"a login cut off":           {lines: [][]said{own("Connection reset by 192.0.2.1 port 22")}, why: "Connection reset by 192.0.2.1 port 22", fail: Unclear, means: Closed},

@@ -81,7 +81,9 @@ func (v *voice) hear(s saying) {
 	default:
 		v.gives(s)
 	}
-	v.last = s.line
+	if s.means != LetIn {
+		v.last = s.line
+	}
 	if s.means == "" {
 		v.said = s.line
 	}
