@@ -137,7 +137,7 @@ func main() {
 func (w *work) table(columns []column, only *regexp.Regexp, jobs int) (wrong int) {
 	fmt.Print("| faults |")
 	for _, c := range columns {
-		fmt.Printf(" %s %d.%d, %s %s |", c.client.name, c.client.ssh.Major, c.client.ssh.Minor, c.server.name, c.server.version)
+		fmt.Printf(" %s %d.%d to %s %s |", c.client.name, c.client.ssh.Major, c.client.ssh.Minor, c.server.name, strings.TrimPrefix(c.server.version, "1:"))
 	}
 	fmt.Println("\n|---|" + strings.Repeat("---|", len(columns)))
 	type row struct {
