@@ -2,7 +2,9 @@ package check
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -99,7 +101,11 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 			c.sshByHand("-o", "StrictHostKeyChecking=ask", "-o", "UserKnownHostsFile="+c.files.Name("~/.ssh/known_hosts"))+" # compare the fingerprint, say yes, and take the two settings away")
 	case refused && file != "":
 		c.add("host key", broken, "the key of "+name+" is not the one in "+file+": another machine answers, or it got a new key",
-			fail.Quote(c.files.Beside("ssh-keygen"), "-R", name, "-f", file)+" # only if its administrator says so", learn)
+			c.forget(name, file)+" # only if its administrator says so", learn)
+	case refused && c.unreadable() != "":
+		file := c.unreadable()
+		c.add("host key", broken, file+" cannot be read: whether "+name+" is known is not known",
+			fail.Quote("sudo", "chown", c.files.User, file), fail.Quote("sudo", "chmod", "600", file))
 	case refused:
 		c.add("host key", broken, "the key of "+name+" is not known: it is not in "+mine, learn)
 	case file != "":
@@ -109,4 +115,27 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 	default:
 		c.add("host key", doubtful, name+" is not in "+mine, learn)
 	}
+}
+
+// forget takes a host out of a file, which is then whose who types it.
+func (c *checkup) forget(host, file string) string {
+	words := []string{c.files.Beside("ssh-keygen"), "-R", host, "-f", file}
+	if strings.HasPrefix(file, "/etc/") {
+		return fail.Quote(append([]string{"sudo"}, words...)...)
+	}
+	return c.byHand(words...)
+}
+
+// unreadable is a file of known hosts that is there and that ssh may not read.
+func (c *checkup) unreadable() string {
+	for _, file := range c.files.KnownHosts() {
+		f, err := os.Open(file)
+		if errors.Is(err, fs.ErrPermission) {
+			return file
+		}
+		if err == nil {
+			f.Close()
+		}
+	}
+	return ""
 }

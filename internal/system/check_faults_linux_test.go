@@ -138,9 +138,15 @@ func TestCheckNamesAHostKeyThatIsNotKnown(t *testing.T) {
 	c = checkOf(t, m)
 	c.exits(t, 2)
 	c.says(t, "FAIL", "host key", q("the key of "+name+" is not the one in "+h.Path("known_hosts")),
-		q("ssh-keygen -R '"+name+"' -f "+h.Path("known_hosts")))
+		"sudo -H -u "+testbed.RunAs+` \S*`+q("ssh-keygen -R '"+name+"' -f "+h.Path("known_hosts"))) // which makes the file root's, if root does it
 	h.Trust(t, "hostkey.pub")
 	checkOf(t, m).isWell(t)
+	if err := os.Chmod(h.Path("known_hosts"), 0o600); err != nil { // it is root's
+		t.Fatal(err)
+	}
+	c = checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "host key", q(h.Path("known_hosts")+" cannot be read"), q("sudo chown "+testbed.RunAs+" "+h.Path("known_hosts")))
 }
 
 func TestCheckNamesAUserWhoIsMissing(t *testing.T) {
