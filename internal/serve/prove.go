@@ -33,8 +33,8 @@ func prove(s settings.Settings) (*openssh.Client, error) {
 	if ctx.Err() != nil {
 		return nil, errStopped
 	}
-	if notFound, notRun := (*exec.Error)(nil), (*fs.PathError)(nil); errors.As(err, &notFound) || errors.As(err, &notRun) {
-		return nil, fail.Exit(fail.Hint(fmt.Errorf("cannot run ssh: %w", err), "%s", openssh.Cure(fail.Quote(s.SSH), err)), fail.Usage)
+	if err := notRun(s.SSH, err); err != nil {
+		return nil, err
 	}
 	if ssh.Version == (openssh.Version{}) || !ssh.Version.AtLeast(6, 8) { // which has no -G
 		return ssh, nil
@@ -46,8 +46,19 @@ func prove(s settings.Settings) (*openssh.Client, error) {
 	if ctx.Err() != nil {
 		return nil, errStopped
 	}
+	if err := notRun(s.SSH, err); err != nil {
+		return nil, err
+	}
 	if err == nil || asking.Err() != nil || errors.As(err, &exit) || errors.Is(err, exec.ErrWaitDelay) {
 		return ssh, nil
 	}
 	return nil, fail.Exit(fail.Hint(fmt.Errorf("ssh does not like its settings: %w", err), "minimail check # tries them one by one"), fail.Usage)
+}
+
+// notRun is the error that ssh could not even be run, or nil.
+func notRun(ssh string, err error) error {
+	if notFound, notRun := (*exec.Error)(nil), (*fs.PathError)(nil); !errors.As(err, &notFound) && !errors.As(err, &notRun) {
+		return nil
+	}
+	return fail.Exit(fail.Hint(fmt.Errorf("cannot run ssh: %w", err), "%s", openssh.Cure(fail.Quote(ssh), err)), fail.Usage)
 }

@@ -189,6 +189,30 @@ func TestFault28MinimailHasFewDescriptors(t *testing.T) {
 	}
 }
 
+// TestFault28TooFewDescriptorsToStartAreNotBlamedOnSSHsSettings, whichever step of
+// the start it is that has none.
+func TestFault28TooFewDescriptorsToStartAreNotBlamedOnSSHsSettings(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	refused := 0
+	for n := 12; n < 36; n++ {
+		args := append([]string{"--nofile=" + strconv.Itoa(n), testbed.Program, "start", "-l", os.DevNull}, m.Cmd.Args[2:]...)
+		out, err := exec.Command("prlimit", args...).CombinedOutput()
+		switch {
+		case err == nil:
+			testbed.Run(t, testbed.Program, "stop", "-p", m.Pid)
+		case strings.Contains(string(out), "does not like"):
+			t.Errorf("with %d: %s", n, out)
+		case strings.Contains(string(out), "cannot run ssh: "):
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("ssh could be run with any limit")
+	}
+}
+
 func TestFault28SSHHasNoDescriptorsLeft(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
