@@ -23,6 +23,7 @@ var unlisted = map[string]string{
 	"another user":                              "it is a WHO",
 	"somebody of whom the kernel does not tell": "it is a WHO",
 	"the near end is not trusted":               "Dial says who is there instead",
+	"jumphost loop via %v":                      "ssh's own words, which are in the part about ssh",
 }
 
 // otherSSH are words of other versions of OpenSSH than the one here may be:

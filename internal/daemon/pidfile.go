@@ -62,11 +62,10 @@ func Lock(path string, who *user.User) (*PidFile, error) {
 			return nil, about("cannot open the pid file", path, "--pid-file", err)
 		}
 		if err != nil && !errors.As(err, &running) {
-			doing := "cannot open the lock"
 			if place.real != filepath.Clean(path) { // by a link
-				doing = "cannot open the pid file " + path + ": its lock"
+				return nil, about("cannot open the pid file", path+": its lock "+lockFile(place.real), "--pid-file", err)
 			}
-			return nil, about(doing, lockFile(place.real), "--pid-file", err)
+			return nil, about("cannot open the lock", lockFile(place.real), "--pid-file", err)
 		}
 		switch {
 		case running.pid != 0:
