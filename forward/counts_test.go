@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -138,6 +140,16 @@ func TestAFarewellEndsAtOnce(t *testing.T) {
 	}
 	if _, err := c.Write([]byte("QUIT\r\n")); err != nil {
 		t.Errorf("the other side does not read any more: %v", err)
+	}
+}
+
+func TestAFarewellNamesThisMachine(t *testing.T) {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		t.Skip("this machine has no name")
+	}
+	if got := reply421(errLost); !strings.HasPrefix(got, "421 "+name+" minimail: ") {
+		t.Errorf("%q", got)
 	}
 }
 

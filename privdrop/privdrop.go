@@ -80,7 +80,7 @@ func isOf(uid int, path string) bool {
 
 // verify is after uidswap.c of OpenSSH: look, then try the way back.
 func verify(uid, gid int, groups []int) error {
-	if os.Getuid() != uid || os.Geteuid() != uid || os.Getgid() != gid || os.Getegid() != gid {
+	if now := [4]int{os.Getuid(), os.Geteuid(), os.Getgid(), os.Getegid()}; now != [4]int{uid, uid, gid, gid} {
 		return errors.New("the ids are not those that were set")
 	}
 	got, err := os.Getgroups()

@@ -199,6 +199,37 @@ func TestANearEndThatCannotBeHadStopsTheLaunchUnlessSomebodyIsAnswered(t *testin
 	}
 }
 
+// TestTheReasonOfANearEndThatCannotBeHadIsTheLineThatTells: of a port it is the one
+// before, if there is one; of a socket it is the complaint itself.
+func TestTheReasonOfANearEndThatCannotBeHadIsTheLineThatTells(t *testing.T) {
+	for said, want := range map[string]string{
+		"bind: in use\ncannot listen to port: 1025": "1025, its near end here: bind: in use",
+		"cannot listen to port: 1025":               "1025, its near end here: cannot listen to port: 1025",
+		"something else\n/sock cannot be bound":     "/sock, its near end here: /sock cannot be bound",
+	} {
+		bubble(t, func(t *testing.T) {
+			l := newLaunch(Command{})
+			ctx, stop := context.WithCancelCause(t.Context())
+			defer stop(nil)
+			listen := func() func(string, bool) Meaning {
+				return func(line string, _ bool) Meaning {
+					for _, end := range []string{"1025", "/sock"} {
+						if strings.Contains(line, end) {
+							return Meaning{NearEnd: end}
+						}
+					}
+					return Meaning{Why: line}
+				}
+			}
+			New(Config{NearEnds: []string{"1025", "/sock"}, Listen: listen}).listen(l, strings.NewReader(""), strings.NewReader(said), zerolog.Nop(), stop)
+			<-ctx.Done()
+			if got := context.Cause(ctx).Error(); got != "ssh cannot listen on "+want {
+				t.Errorf("%q: %q", said, got)
+			}
+		})
+	}
+}
+
 func FuzzWhateverSSHSaysLinesAreFitForALogAndAClient(f *testing.F) {
 	for _, seed := range []string{"", "\n", "a\r\nb", "\x1b[2J\x00\xff\u202e",
 		strings.Repeat("\u00e9", maxLine), strings.Repeat("\xff\n", 3)} {
