@@ -26,8 +26,8 @@ const (
 	postfixGroup = "news"
 )
 
-// NewPostfix starts one that tries again after a second or two. To start it on
-// the side of a link is the caller's part.
+// NewPostfix starts one that tries again after a few seconds. To start it on the side
+// of a link is the caller's part.
 func NewPostfix(t testing.TB, unpacked string, relayPort int, lines ...string) *Postfix {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "postfix-") // short: its sockets are in it
@@ -49,6 +49,9 @@ func NewPostfix(t testing.TB, unpacked string, relayPort int, lines ...string) *
 	t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("Postfix's log:\n%s", p.Log())
+		}
 	})
 	Eventually(t, "Postfix runs", func() bool { return strings.Contains(p.Log(), "daemon started") })
 	return p
@@ -70,7 +73,9 @@ func (p *Postfix) configure(t testing.TB, relayPort int, lines []string) {
 		"myhostname = postfix.example", "mydestination =", "local_recipient_maps =", "alias_maps =", "alias_database =",
 		"inet_interfaces = loopback-only", "inet_protocols = ipv4", "smtp_host_lookup = native",
 		fmt.Sprintf("relayhost = [127.0.0.1]:%d", relayPort),
-		"enable_long_queue_ids = yes", "queue_run_delay = 1s", "minimal_backoff_time = 1s", "maximal_backoff_time = 2s",
+		// Sooner it may look at a mail before the try before has let go of that, and
+		// then forgets it until it is started again ("skipped, still being delivered").
+		"enable_long_queue_ids = yes", "queue_run_delay = 2s", "minimal_backoff_time = 4s", "maximal_backoff_time = 5s",
 	}, append(lines, "")...), "\n"))
 	Write(t, p.path("master.cf"), `pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
