@@ -208,7 +208,7 @@ func TestWhatBoundsALoginAndASilentLinkIsToldWithWhoseItIs(t *testing.T) {
 		"Include": {"Include " + more + "\n", nil, ours + "ServerAliveInterval 45 (yours); ServerAliveCountMax 4 (yours); TCPKeepAlive yes (ssh's)"},
 		"Match":   {"Match originalhost far\nTCPKeepAlive no\nServerAliveInterval 0\nMatch exec false\nConnectTimeout 99\n", nil, ours + "ServerAliveInterval 0 (yours); ServerAliveCountMax 3 (ssh's); TCPKeepAlive no (yours)"},
 		"options": {"", []string{"serveraliveinterval=7"}, ours + "ServerAliveInterval 7 (yours); "},
-		"a way":   {"ProxyJump a,b\nControlMaster auto\n", nil, "; ProxyJump a,b; overridden: ControlMaster auto; " + ours},
+		"a way":   {"Host far\nProxyJump a,b\nControlMaster auto\n", nil, "; ProxyJump a,b; overridden: ControlMaster auto; " + ours},
 	} {
 		c := real(t, test.config, test.options...)
 		theirs, err := c.Ask(t.Context())
