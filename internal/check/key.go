@@ -99,6 +99,7 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 	case c.login.works() && c.files.One("userknownhostsfile") == "/dev/null" && c.files.AsksNobody():
 		c.add("host key", doubtful, "ssh takes any host for "+name+" and forgets it ("+strict+", UserKnownHostsFile /dev/null): who is in between can read all mail",
 			c.sshByHand("-o", "StrictHostKeyChecking=ask", "-o", "UserKnownHostsFile="+c.files.Name("~/.ssh/known_hosts"))+" # compare the fingerprint, say yes, and take the two settings away")
+	case v.Means == openssh.Revoked && !v.OnTheWay: // the login's point says it
 	case refused && file != "":
 		c.add("host key", broken, "the key of "+name+" is not the one in "+file+": another machine answers, or it got a new key",
 			c.forget(name, file)+" # only if its administrator says so", learn)

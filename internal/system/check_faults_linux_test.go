@@ -141,6 +141,12 @@ func TestCheckNamesAHostKeyThatIsNotKnown(t *testing.T) {
 		"sudo -H -u "+testbed.RunAs+` \S*`+q("ssh-keygen -R '"+name+"' -f "+h.Path("known_hosts"))) // which makes the file root's, if root does it
 	h.Trust(t, "hostkey.pub")
 	checkOf(t, m).isWell(t)
+	known := testbed.Read(t, h.Path("known_hosts"))
+	testbed.Write(t, h.Path("known_hosts"), known+"@revoked "+known)
+	c = checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "login", "the host's key is marked as revoked", "ask the host's administrator why")
+	testbed.Write(t, h.Path("known_hosts"), known)
 	if err := os.Chmod(h.Path("known_hosts"), 0o600); err != nil { // it is root's
 		t.Fatal(err)
 	}

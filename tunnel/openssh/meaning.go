@@ -23,6 +23,7 @@ const (
 	Silent        Meaning = "silent"
 	NotSSH        Meaning = "not-ssh"
 	HostKey       Meaning = "host-key"
+	Revoked       Meaning = "host-key-revoked"
 	NothingShared Meaning = "nothing-shared"
 	KeyRefused    Meaning = "key-refused"
 	MoreWanted    Meaning = "more-wanted"  // than the key: a second factor
@@ -115,6 +116,9 @@ var meanings = map[Meaning]struct {
 	}},
 	NotSSH: {Early, "what answers there is not an sshd", func(c Case) []string {
 		return []string{c.set("Port=N") + " # another port than " + c.Config.One("port")}
+	}},
+	Revoked: {Definite, "the host's key is marked as revoked in known_hosts: whoever answers may be somebody else", func(Case) []string {
+		return []string{"# ask the host's administrator why, and for its new key"}
 	}},
 	HostKey: {Definite, "the host is not known, or is another than before", func(c Case) []string {
 		return []string{c.byHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint, say yes"}

@@ -85,6 +85,8 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 			why: "kex_exchange_identification: banner line contains invalid characters", fail: Early, means: NotSSH},
 		"an unknown host key": {lines: [][]said{own("No ED25519 host key is known for far and you have requested strict checking.", "Host key verification failed.")},
 			why: "Host key verification failed (No ED25519 host key is known for far and you have requested strict checking)", fail: Definite, means: HostKey, host: "far"},
+		"a host key that is revoked": {lines: [][]said{own("ED25519 host key for far was revoked and you have requested strict checking.", "Host key verification failed.")},
+			why: "Host key verification failed (ED25519 host key for far was revoked and you have requested strict checking)", fail: Definite, means: Revoked, host: "far"},
 		"an sshd too old": {lines: [][]said{own("Unable to negotiate with 192.0.2.1 port 22: no matching host key type found. Their offer: ssh-dss")},
 			why: "Unable to negotiate with 192.0.2.1 port 22: no matching host key type found. Their offer: ssh-dss", fail: Definite, means: NothingShared},
 		"no network": {lines: [][]said{own("ssh: connect to host far port 22: No route to host")}, why: "ssh: connect to host far port 22: No route to host", fail: Unseen, means: NoAnswer, host: "far"},

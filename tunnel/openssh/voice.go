@@ -59,6 +59,7 @@ type voice struct {
 	details    []string // of the reason
 	host       string   // that the details name
 	partial    bool
+	revoked    bool
 	last       string // line that is not beside the point
 	said       string // the last of these that nobody knows: a banner's
 }
@@ -72,7 +73,7 @@ func (v *voice) hear(s saying) {
 	case s.means == WaySilent && v.reason.means == Silent:
 		v.reason.means = WaySilent // it is not known who is
 		return
-	case s.means == Detail || s.means == Partial:
+	case s.means == Detail || s.means == Partial || s.means == Revoked:
 		v.detail(s)
 	case s.means == WayEnded && v.reason.means == HungUp && v.before.explains():
 		v.reason = v.before // the ssh that it went by has said why
@@ -91,6 +92,7 @@ func (v *voice) hear(s saying) {
 
 func (v *voice) detail(s saying) {
 	v.partial = v.partial || s.means == Partial
+	v.revoked = v.revoked || s.means == Revoked
 	v.details = append(v.details, s.line)
 	if n := len(v.details); n > 3 {
 		v.details = v.details[n-3:]
@@ -103,6 +105,8 @@ func (v *voice) gives(s saying) {
 	switch {
 	case v.partial && (s.means == KeyRefused || s.means == OtherWanted):
 		s.means = MoreWanted
+	case v.revoked && s.means == HostKey:
+		s.means = Revoked
 	case s.means == Leave:
 		s.means = Closed // without a reason before
 	}

@@ -61,7 +61,7 @@ var forms = []form{
 	{KeyExchange, Detail, "No KEY host key is known for HOST and you have requested strict checking."},     // check_host_key (sshconnect.c)
 	{KeyExchange, Detail, "Host key for HOST has changed and you have requested strict checking."},         // check_host_key (sshconnect.c)
 	{KeyExchange, Detail, "KEY host key for HOST has changed and you have requested strict checking."},     // the same, older
-	{KeyExchange, Detail, "KEY host key for HOST was revoked and you have requested strict checking."},     // check_host_key (sshconnect.c)
+	{KeyExchange, Revoked, "KEY host key for HOST was revoked and you have requested strict checking."},    // check_host_key (sshconnect.c)
 	{KeyExchange, Detail, "Certificate invalid: REASON"},                                                   // sshkey_cert_check_authority (sshkey.c), for check_host_key
 	{KeyExchange, HostKey, "Host key verification failed."},                                                // verify_host_key_callback (sshconnect2.c)
 	{KeyExchange, HostKey, "Bad server host key: REASON"},                                                  // verify_host_key_callback (sshconnect2.c)
