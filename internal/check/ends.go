@@ -97,11 +97,6 @@ func (c *checkup) explainFar(e farEnd) (what string, fixes []string) {
 	switch what, fixes = e.refused.Advice(where); {
 	case c.loops(e):
 		return "that is minimail's own port: the host is this machine", []string{"minimail check --host HOST # one that has a mail server"}
-	case strings.HasPrefix(e.Far, "/") && (e.refused == openssh.Forbidden || e.refused == openssh.FarRefused): // sshd does not tell which
-		return "it is not there, is not for the user over there, or the host's sshd does not forward to sockets", []string{
-			fail.Quote("ls", "-l", e.Far) + " # on the host: must show a socket that the user may write to",
-			"# in the host's sshd_config: AllowStreamLocalForwarding local",
-			`# in front of the key in authorized_keys over there: restrict,port-forwarding,permitlisten="localhost:1",command="/bin/false"`}
 	case e.refused != "":
 		return what, append(fixes, other)
 	case e.SMTP && port == "465":

@@ -2,9 +2,7 @@ package check
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 
@@ -103,8 +101,8 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 	case refused && file != "":
 		c.add("host key", broken, "the key of "+name+" is not the one in "+file+": another machine answers, or it got a new key",
 			c.forget(name, file)+" # only if its administrator says so", learn)
-	case refused && c.unreadable() != "":
-		file := c.unreadable()
+	case refused && c.files.Unreadable() != "":
+		file := c.files.Unreadable()
 		c.add("host key", broken, file+" cannot be read: whether "+name+" is known is not known",
 			fail.Quote("sudo", "chown", c.files.User, file), fail.Quote("sudo", "chmod", "600", file))
 	case refused:
@@ -125,18 +123,4 @@ func (c *checkup) forget(host, file string) string {
 		return fail.Quote(append([]string{"sudo"}, words...)...)
 	}
 	return c.byHand(words...)
-}
-
-// unreadable is a file of known hosts that is there and that ssh may not read.
-func (c *checkup) unreadable() string {
-	for _, file := range c.files.KnownHosts() {
-		f, err := os.Open(file)
-		if errors.Is(err, fs.ErrPermission) {
-			return file
-		}
-		if err == nil {
-			f.Close()
-		}
-	}
-	return ""
 }

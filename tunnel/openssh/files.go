@@ -3,7 +3,9 @@ package openssh
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,6 +75,20 @@ func (f Files) KnownAs(ctx context.Context) (host, file string) {
 		}
 	}
 	return host, ""
+}
+
+// Unreadable is a file of known hosts that is there and that ssh may not read, or "".
+func (f Files) Unreadable() string {
+	for _, name := range f.KnownHosts() {
+		file, err := os.Open(name)
+		if errors.Is(err, fs.ErrPermission) {
+			return name
+		}
+		if err == nil {
+			file.Close()
+		}
+	}
+	return ""
 }
 
 // AsksNobody reports whether ssh takes a host that it does not know.

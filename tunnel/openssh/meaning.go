@@ -44,6 +44,7 @@ const (
 	NoNearEnd  Meaning = "no-near-end"
 	Forbidden  Meaning = "forbidden"
 	FarRefused Meaning = "far-end-refused"
+	FarSocket  Meaning = "far-socket" // Forbidden or FarRefused, of a Unix socket: sshd does not tell which
 	LinkLost   Meaning = "link-lost"
 )
 
@@ -164,6 +165,11 @@ var meanings = map[Meaning]struct {
 	FarRefused: {Unseen, "the host cannot reach it: no mail server listens there, or a firewall is between", func(Case) []string {
 		return []string{"ss -ltn # on the host: must list the port; start the mail server"}
 	}},
+	FarSocket: {Unseen, "it is not there, is not for the user over there, or the host's sshd does not forward to sockets", func(c Case) []string {
+		return []string{"ls -l '" + strings.ReplaceAll(c.Far, "'", `'\''`) + "' # on the host: must show a socket that the user may write to",
+			"# in the host's sshd_config: AllowStreamLocalForwarding local",
+			`# in front of the key in authorized_keys over there: restrict,port-forwarding,permitlisten="localhost:1",command="/bin/false"`}
+	}},
 	LinkLost: {Unseen, "the host lets us in, and ends the connection, or it was cut", func(c Case) []string {
 		return []string{c.byHand("-v") + " # to see more", "sudo journalctl -u ssh # on the host: why"}
 	}},
@@ -174,6 +180,9 @@ func tryIt(c Case) []string { return []string{c.byHand("-v") + " # to see more"}
 // Advice is what m means to a person, and lines to type that may mend it, with
 // remarks behind a #.
 func (m Meaning) Advice(c Case) (words string, fixes []string) {
+	if (m == Forbidden || m == FarRefused) && strings.HasPrefix(c.Far, "/") {
+		m = FarSocket
+	}
 	known := meanings[m]
 	if known.fixes == nil {
 		return known.words, nil

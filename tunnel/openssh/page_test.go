@@ -25,6 +25,7 @@ var saidOtherwise = []struct {
 	{MoreWanted, KeyRefused, "the same, after `with partial success`"},
 	{OtherWanted, KeyRefused, "the same, without `publickey` among METHODS"},
 	{ClosedAnyTime, Closed, "the same, of a ProxyCommand's ssh"},
+	{FarSocket, FarRefused, "the same two, of a Unix socket"},
 	{JumpBlocked, WaySilent, "`open failed`, of a jump host's ssh"},
 	{JumpForbids, WaySilent, "`administratively prohibited`, of a jump host's ssh"},
 	{JumpRefused, WaySilent, "`Permission denied (METHODS)`, of a ProxyCommand's ssh"},
