@@ -124,13 +124,14 @@ func (c *checkup) checkHome() {
 		return
 	}
 	c.add("user", well, me)
-	why, mend := daemon.IsShared(filepath.Join(ssh, "known_hosts"), os.Getuid())
-	info, err := os.Stat(filepath.Join(ssh, "known_hosts"))
+	known := filepath.Join(ssh, "known_hosts")
+	why, mend := daemon.IsShared(known, os.Getuid())
+	info, err := os.Stat(known)
 	switch {
 	case why != "":
 		c.add("~/.ssh", doubtful, why, mend)
 	case err == nil && info.Mode().Perm()&0o022 != 0:
-		c.add("~/.ssh", doubtful, fmt.Sprintf("others can write to %s (mode %04o)", info.Name(), info.Mode().Perm()), fail.Quote("chmod", "600", filepath.Join(ssh, info.Name())))
+		c.add("~/.ssh", doubtful, fmt.Sprintf("others can write to %s (mode %04o)", known, info.Mode().Perm()), fail.Quote("chmod", "600", known))
 	case !settings.IsDir(ssh) && c.SSHConfig == "":
 		c.add("~/.ssh", doubtful, ssh+" is not there", c.byHand("mkdir", "-m", "700", ssh))
 	default:
