@@ -112,6 +112,23 @@ func addresses(doors []door) []string {
 	return at
 }
 
+// asBound are the forwards with the addresses that the service manager has bound,
+// which need not be those of the settings.
+func asBound(doors []door) (all []forward.Spec) {
+	for _, d := range doors {
+		if d.passed {
+			d.Binds = nil
+			for _, l := range d.listeners {
+				if a, ok := l.Addr().(*net.TCPAddr); ok {
+					d.Binds = append(d.Binds, a.IP.String())
+				}
+			}
+		}
+		all = append(all, d.Spec)
+	}
+	return all
+}
+
 // legacy is what the next minimail may take over.
 func legacy(doors []door) []daemon.Door {
 	var all []daemon.Door

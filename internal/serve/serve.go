@@ -81,6 +81,7 @@ func prepare(s settings.Settings, tell *daemon.Teller, in forward.Inherited) (l 
 	if err != nil {
 		return l, err
 	}
+	l.s.Forwards = asBound(l.doors)
 	if err := k.open(); err != nil {
 		return l, err
 	}

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -170,6 +171,29 @@ func TestAStopLeavesTheServiceManagersQueue(t *testing.T) {
 	}
 	activated(t, m, l)
 	came.leaves(t)
+}
+
+// TestAnOpenRelayOfTheServiceManagersIsSaid: ListenStream=25 is all addresses.
+func TestAnOpenRelayOfTheServiceManagersIsSaid(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	for at, open := range map[string]bool{"0.0.0.0": true, "127.0.0.1": false} {
+		m := h.Prepare(t, testbed.MailServer(t, nil))
+		l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.ParseIP(at), Port: m.Port})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		manager, said := notified(t)
+		activated(t, m, l, "NOTIFY_SOCKET="+manager)
+		said.Wait(t, "READY=1")
+		m.Log.Wait(t, "listening at="+at)
+		m.Greets(t) // what is said before the first client has been said
+		m.Log.Wait(t, "the tunnel answers")
+		if got := m.Log.Has(fmt.Sprintf("anybody who reaches 0.0.0.0, port %d, can send mail through far as you: an open relay", m.Port)); got != open {
+			t.Errorf("at %s, said: %v\n%s", at, got, m.Log)
+		}
+	}
 }
 
 // TestAStopDuringAHandoverTurnsNobodyAway: those who waited are passed on to one
