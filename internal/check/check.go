@@ -42,6 +42,7 @@ type checkup struct {
 	settings.Settings
 	out    form
 	points []point
+	worst  verdict // of all points
 
 	stopped   func() error // whether a signal has come: what is seen then is not so; nil: none comes
 	pid       int          // of the minimail that runs, or 0
@@ -107,17 +108,8 @@ func (c *checkup) add(name string, v verdict, text string, fixes ...string) {
 		fixes = nil
 	}
 	p := point{name, v, text, fixes}
-	c.points = append(c.points, p)
+	c.points, c.worst = append(c.points, p), max(c.worst, v)
 	c.out.point(p)
-}
-
-// worst is the verdict of all points together.
-func (c *checkup) worst() verdict {
-	v := well
-	for _, p := range c.points {
-		v = max(v, p.Verdict)
-	}
-	return v
 }
 
 // lookAround sees what only root can: who listens on our ports. Whether

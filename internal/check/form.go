@@ -23,8 +23,7 @@ type form struct {
 var (
 	plainSigns  = [3]string{"OK  ", "WARN", "FAIL"}
 	prettySigns = [3]string{"✓", "!", "✗"}
-	// green, yellow, red (ECMA-48)
-	colourSigns = [3]string{"\x1b[32m✓\x1b[0m", "\x1b[33m!\x1b[0m", "\x1b[31m✗\x1b[0m"}
+	colourSigns = [3]string{"\x1b[32m✓\x1b[0m", "\x1b[33m!\x1b[0m", "\x1b[31m✗\x1b[0m"} // ECMA-48
 )
 
 func newForm(s settings.Settings, w *os.File) form {
@@ -55,7 +54,7 @@ func (v verdict) MarshalText() ([]byte, error) {
 
 // end prints what is said when all is known, and returns the exit status.
 func (r form) end(c *checkup) error {
-	code := int(c.worst())
+	code := int(c.worst)
 	switch {
 	case r.nagios:
 		if r.unknown {
@@ -76,9 +75,6 @@ func (r form) end(c *checkup) error {
 		}
 	default:
 		fmt.Fprintln(r.w, r.summary(c.points))
-	}
-	if code == 0 {
-		return nil
 	}
 	return fail.Silent(code)
 }
@@ -104,7 +100,7 @@ func (r form) summary(points []point) string {
 func nagiosLine(c *checkup, code int) string {
 	var said []string
 	for _, p := range c.points {
-		if v := c.worst(); p.Verdict == v && (v != well || p.Name == "login" || p.Name == "far end") {
+		if p.Verdict == c.worst && (c.worst != well || p.Name == "login" || p.Name == "far end") {
 			said = append(said, p.Name+": "+p.Text)
 		}
 	}

@@ -29,11 +29,10 @@ func (c *checkup) checkKeys(ctx context.Context) {
 	}
 	agent := c.files.AgentKeys(ctx)
 	for _, k := range c.badKeys {
-		text := k.Text
 		if k.Verdict == doubtful && agent > 0 {
-			text += " (your agent may have it now)"
+			k.Text += " (your agent may have it now)"
 		}
-		c.add("key", k.Verdict, text, k.Fixes...)
+		c.add("key", k.Verdict, k.Text, k.Fixes...)
 	}
 	switch {
 	case len(c.badKeys) > 0:

@@ -45,12 +45,12 @@ func TestAPointThatIsWellNeedsNoMending(t *testing.T) {
 	if out.String() != "OK   a         fine\n" {
 		t.Errorf("got %q", out.String())
 	}
-	if v := c.worst(); v != well {
+	if v := c.worst; v != well {
 		t.Errorf("worst is %d", v)
 	}
 	c.add("b", broken, "bad")
 	c.add("c", doubtful, "odd")
-	if v := c.worst(); v != broken {
+	if v := c.worst; v != broken {
 		t.Errorf("worst is %d", v)
 	}
 }
@@ -77,7 +77,7 @@ func TestTheServiceOfAKnownMailServerIsWhatToStop(t *testing.T) {
 
 func TestANagiosLineHasOneBarAndOneEnd(t *testing.T) {
 	t.Parallel()
-	c := &checkup{}
+	c := &checkup{worst: broken}
 	c.points = []point{{"login", broken, "a|b\nc", nil}, {"key", doubtful, "d", nil}}
 	if got := nagiosLine(c, 2); got != "MINIMAIL CRITICAL - login: a/b?c" {
 		t.Errorf("got %q", got)

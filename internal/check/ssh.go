@@ -52,7 +52,6 @@ func (c *checkup) checkConfig(ctx context.Context) {
 	case errors.Is(err, context.DeadlineExceeded):
 		c.add("ssh -G", doubtful, "ssh has not said what it makes of its settings after 10 s: does a Match exec take long? Each login waits for it as well",
 			c.sshByHand("-G")+" # shows how long it takes")
-		return
 	case err != nil:
 		c.client = nil
 		_, fixes := openssh.BadSettings.Advice(c.where(ctx, openssh.Verdict{}))
@@ -60,9 +59,9 @@ func (c *checkup) checkConfig(ctx context.Context) {
 			fixes = []string{fail.Quote("sudo", "chown", daemon.UserName(), file) + " && " + fail.Quote("chmod", "600", file)}
 		}
 		c.add("ssh -G", broken, fmt.Sprintf("ssh does not like its settings: %v", err), fixes...)
-		return
+	default:
+		c.add("ssh -G", well, c.client.Summary(theirs, c.files.Config))
 	}
-	c.add("ssh -G", well, c.client.Summary(theirs, c.files.Config))
 }
 
 // byHand is a command line for the user whom minimail becomes.

@@ -49,8 +49,13 @@ func Hint(err error, format string, args ...any) error {
 // Exit gives err an exit status.
 func Exit(err error, status int) error { return &Error{Err: err, Status: status} }
 
-// Silent ends the program with status, when all has been said.
-func Silent(status int) error { return Exit(errors.New(""), status) }
+// Silent ends the program with status, when all has been said. With 0 it is nil.
+func Silent(status int) error {
+	if status == 0 {
+		return nil
+	}
+	return Exit(errors.New(""), status)
+}
 
 // HintOf is the hint that err carries, or "".
 func HintOf(err error) string {
