@@ -47,10 +47,10 @@ func (r *reader) duration(name string, least time.Duration) time.Duration {
 		r.bad(name, v, "a time such as 30, 90s or 1m30s")
 	case d < 0:
 		r.bad(name, v, "a time that is not negative")
-	case d < least:
-		r.bad(name, v, "a time above zero")
 	case err != nil || d > maxDuration:
 		r.bad(name, v, "a time of a year at most")
+	case d < least:
+		r.bad(name, v, "a time above zero")
 	}
 	return d
 }
