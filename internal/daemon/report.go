@@ -40,6 +40,7 @@ type Report struct {
 	Before   int  `json:"before,omitempty"`
 	// Log is where it logs to; "": its service manager's, or a terminal.
 	Log        string         `json:"log,omitempty"`
+	LogInFile  bool           `json:"log_in_file,omitempty"` // it is the settings file that says so
 	Foreground bool           `json:"foreground,omitempty"`
 	Manager    string         `json:"manager,omitempty"`
 	Given      settings.Given `json:"given"`

@@ -144,7 +144,7 @@ func inherit(s settings.Settings, r Report, pidFile string) (settings.Settings, 
 	if like.PidFile != pidFile {
 		told.Options = append(told.Options, "--pid-file="+pidFile)
 	}
-	if r.Log != "" && !like.Has("log-file") && like.LogFile != r.Log {
+	if r.Log != "" && !r.LogInFile && !like.Has("log-file") && like.LogFile != r.Log {
 		told.Options = append(told.Options, "--log-file="+r.Log)
 	}
 	return s.Like(told)

@@ -20,7 +20,7 @@ func (l *life) report(since time.Time, t *tunnel.Tunnel, f *forward.Forwarder, f
 		r.Forwards = append(r.Forwards, daemon.ForwardReport{Listening: addresses([]door{d}), SMTP: d.SMTP, Near: d.Near, Far: d.Far})
 	}
 	if !l.s.Foreground {
-		r.Log = l.s.LogFile
+		r.Log, r.LogInFile = l.s.LogFile, l.s.InFile("log-file")
 	}
 	select {
 	case <-free:

@@ -71,6 +71,9 @@ func (s Settings) Has(name string) bool {
 	return set || s.call.given[name]
 }
 
+// InFile reports whether the settings file has set the option.
+func (s Settings) InFile(name string) bool { return s.call.origins[name].line != "" }
+
 // Like reads the settings again, as those of one that was given g. What is
 // said now comes first; but the user is that of the sudo of then. The environment
 // is changed accordingly, for whoever is started.
