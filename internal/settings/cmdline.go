@@ -181,8 +181,8 @@ func instead(w string, words []Word) string {
 		known = append(known, k.Name)
 	}
 	switch {
-	case w == "help" || w == "version":
-		return didYouMean("--"+w, "")
+	case slices.ContainsFunc(allOptions(), func(o option) bool { return o.name() == w }):
+		return didYouMean(dashed(w), "")
 	case strings.ContainsAny(w, "@.") && !strings.HasPrefix(w, "-"):
 		return "minimail --host " + fail.Quote(w) + " # if that is the host to log in to"
 	}
@@ -220,9 +220,11 @@ func oneByOne(name string) string {
 }
 
 // nearest is the known word that w looks like, or "" if none is near: at most
-// two letters differ, and at least half of them are right.
+// two letters differ, and at least half of them are right. Case does not count.
 func nearest(w string, known []string) string {
-	bare := func(s string) string { return strings.TrimPrefix(strings.TrimPrefix(s, "--"), "MINIMAIL_") }
+	bare := func(s string) string {
+		return strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(s), "--"), "minimail_")
+	}
 	near, least := "", 3
 	for _, k := range known {
 		d := smetrics.WagnerFischer(bare(w), bare(k), 1, 1, 1)

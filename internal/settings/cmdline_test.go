@@ -185,6 +185,7 @@ func TestOnlyWhatIsNearIsSuggested(t *testing.T) {
 	for arg, want := range map[string]string{
 		"strat": `did you mean "start"?`, "statsu": `did you mean "status"?`, "stpo": `did you mean "stop"?`,
 		"help": `did you mean "--help"?`, "version": `did you mean "--version"?`,
+		"host": `did you mean "--host"?`, "STATUS": `did you mean "status"?`, "--HOST": `did you mean "--host"?`,
 		"h": "minimail --help lists the commands", "rabbit": "minimail --help lists the commands",
 		"me@host": "minimail --host me@host # if that is the host to log in to",
 		"--hots":  `did you mean "--host"?`, "--config": `did you mean "--settings"?`,

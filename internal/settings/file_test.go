@@ -53,9 +53,9 @@ func TestASettingsFileIsReadLiterally(t *testing.T) {
 func TestAMistakeInTheSettingsFileIsNamedWithItsLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"MINIMAIL_HOSTS=far":              `file, line 1: unknown setting MINIMAIL_HOSTS did you mean "MINIMAIL_HOST"?`,
+		"minimail_host=far":               `file, line 1: unknown setting minimail_host did you mean "MINIMAIL_HOST"?`,
 		"\n# c\nMINIMAIL_IDEL=5\n":        `file, line 3: unknown setting MINIMAIL_IDEL did you mean "MINIMAIL_IDLE"?`,
 		"MINIMAL_HOST=far":                `file, line 1: unknown setting MINIMAL_HOST`,
-		"minimail_host=far":               `file, line 1: unknown setting minimail_host`,
 		"MINIMAIL_X=":                     `file, line 1: unknown setting MINIMAIL_X`,
 		"MINIMAIL_HOST=far\nrabbit\n":     "file, line 2: expected NAME=value",
 		"two words\n":                     "file, line 1: expected NAME=value",
