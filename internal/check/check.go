@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -107,9 +108,33 @@ func (c *checkup) add(name string, v verdict, text string, fixes ...string) {
 	case v == well:
 		fixes = nil
 	}
+	fixes = slices.Clone(fixes)
+	for i, f := range fixes {
+		fixes[i] = c.again(f)
+	}
 	p := point{name, v, text, fixes}
 	c.points, c.worst = append(c.points, p), max(c.worst, v)
 	c.out.point(p)
+}
+
+// again is fix, and if that is a line for minimail with what this one was given:
+// alone it would have no host, and another port. ssh takes the first of its
+// options, which is the one of the fix.
+func (c *checkup) again(fix string) string {
+	if !strings.HasPrefix(fix, "minimail check --") && !strings.HasPrefix(fix, "minimail --forward ") {
+		return fix
+	}
+	line, remark, remarked := strings.Cut(fix, " # ")
+	for _, o := range c.Given().Options {
+		name, _, _ := strings.Cut(o, "=")
+		if name == "--ssh-option" || !strings.Contains(line, name+" ") {
+			line += " " + fail.Quote(o)
+		}
+	}
+	if remarked {
+		line += " # " + remark
+	}
+	return line
 }
 
 // lookAround sees what only root can: who listens on our ports. Whether

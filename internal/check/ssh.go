@@ -34,7 +34,7 @@ func (c *checkup) checkSSH(ctx context.Context) {
 	case err != nil:
 		c.add("ssh", broken, fmt.Sprintf("%s -V: %v", path, err), openssh.Cure(fail.Quote(path), err))
 	default:
-		c.add("ssh", doubtful, path+" does not say which OpenSSH it is", "--ssh /usr/bin/ssh")
+		c.add("ssh", doubtful, path+" does not say which OpenSSH it is", "minimail check --ssh /usr/bin/ssh")
 	}
 }
 

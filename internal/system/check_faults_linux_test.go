@@ -24,7 +24,7 @@ func TestCheckNamesAMissingKey(t *testing.T) {
 	c := checkOf(t, m)
 	c.exits(t, 2)
 	c.says(t, "FAIL", "key", "no key: ssh looks for "+q(h.Path("key")), q("sudo -H -u "+testbed.RunAs+" ssh-keygen -t ed25519 -N '' -f "+h.Path("key")))
-	c.says(t, "FAIL", "login", `Permission denied \(publickey\).*: the host does not accept the key`, "ssh-copy-id ")
+	c.says(t, "FAIL", "login", `Permission denied \(publickey\).*: ssh had no key that it could use, see key above`, "ssh-keygen ")
 	if err := os.Rename(h.Path("away"), h.Path("key")); err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestCheckNamesAWrongHost(t *testing.T) {
 	h.Stop()
 	c = checkOf(t, m)
 	c.exits(t, 2)
-	c.says(t, "FAIL", "login", "Connection refused: no sshd listens there", "--ssh-option Port=N # another port than "+strconv.Itoa(h.Port))
+	c.says(t, "FAIL", "login", "Connection refused: no sshd listens there", "--ssh-option Port=N --host=far --forward=.* # another port than "+strconv.Itoa(h.Port))
 	h.Start(t)
 	checkOf(t, m).isWell(t)
 }
