@@ -39,9 +39,9 @@ func (c *checkup) checkLogin(ctx context.Context) {
 		fixes = c.badKeys[0].Fixes
 	case v.Means == openssh.KeyRefused && l.said.tried == 0 && l.said.step(openssh.KeysExchanged) > 0:
 		text = "ssh has offered it no key"
-		fixes = []string{c.sshByHand("-v") + " # tells why: there is none, or PubkeyAcceptedAlgorithms leaves it out"}
+		fixes = []string{c.sshByHand("-v") + " # tells why: there is none, or PubkeyAuthentication or PubkeyAcceptedAlgorithms forbids it"}
 	case v.Means == openssh.HostKey:
-		text = "see host key above"
+		text, fixes = "see host key above", []string{"# first mend that"}
 	}
 	said := strings.TrimPrefix(fmt.Sprint(l.err), "no tunnel to "+c.Host+": ")
 	if text != "" {
@@ -168,7 +168,7 @@ func (c *checkup) checkPort(name string, port int, addresses []string, need int,
 		next := c.Settings
 		next.Word = "restart"
 		c.add(name, doubtful, fmt.Sprintf("%d is free, though minimail runs, pid %d: with other settings?", port, c.pid),
-			fail.Quote(append([]string{"minimail"}, next.Argv()...)...)+" # without options it keeps those that it was started with; stop and start do not")
+			fail.Quote(append([]string{"minimail"}, next.Argv()...)...)+" # a restart without options keeps the old ones")
 	default:
 		c.add(name, well, fmt.Sprintf("%d is free", port))
 	}

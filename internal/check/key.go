@@ -42,7 +42,9 @@ func (c *checkup) checkKeys(ctx context.Context) {
 	case c.login.works():
 		c.add("key", doubtful, "none of ssh's identity files is there, yet the login works: whether it does at boot is not known", c.newKey()...)
 	default:
-		c.add("key", broken, "no key: ssh looks for "+strings.Join(c.files.Config["identityfile"], ", "), c.newKey()...)
+		k := point{"key", broken, "no key: ssh looks for " + strings.Join(c.files.Config["identityfile"], ", "), c.newKey()}
+		c.badKeys = append(c.badKeys, k)
+		c.add(k.Name, k.Verdict, k.Text, k.Fixes...)
 	}
 }
 

@@ -37,7 +37,7 @@ func ToBecome(s settings.Settings) (*user.User, error) {
 	case err != nil:
 		return nil, fail.Hint(err, "getent passwd # lists the names")
 	case who.Uid == "0":
-		return nil, fail.Hint(fmt.Errorf("the user to become, %s, is root", s.User), nameSomebody)
+		return nil, fail.Hint(errors.New("the user to become must not be root"), nameSomebody)
 	case root:
 		return who, refuseAnybody(who.Uid)
 	case who.Uid == strconv.Itoa(os.Getuid()):

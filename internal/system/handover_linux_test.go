@@ -189,7 +189,7 @@ func TestARestartThatFailsChangesNothing(t *testing.T) {
 		says    string
 	}{
 		"a user that is not there":      {[]string{"--user", "ghost"}, `there is no user "ghost"`},
-		"root":                          {[]string{"--user", "root"}, "is root"},
+		"root":                          {[]string{"--user", "root"}, "must not be root"},
 		"a log in no directory":         {[]string{"-l", "/nowhere/log"}, "cannot open the log /nowhere/log"},
 		"a port that somebody has":      {[]string{"--forward", port + ":1026:localhost:25"}, "address already in use"},
 		"a port of no address here":     {[]string{"--forward", "192.0.2.1:25:1026:localhost:25"}, "cannot assign"},

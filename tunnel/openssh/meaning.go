@@ -95,7 +95,7 @@ var meanings = map[Meaning]struct {
 	BadSettings: {Definite, "ssh does not like its settings", func(c Case) []string {
 		return []string{c.byHand("-G") + " # tells the line of ssh_config, or the --ssh-option"}
 	}},
-	NoSuchHost: {Unseen, "there is no host of that name, of which a port is no part, or no name service", func(c Case) []string {
+	NoSuchHost: {Unseen, "there is no host of that name (which has no port in it), or no name service", func(c Case) []string {
 		return []string{"getent hosts " + c.Config.One("hostname") + " # must print an address",
 			c.set("HostName=NAME")}
 	}},
@@ -146,7 +146,7 @@ var meanings = map[Meaning]struct {
 		return []string{c.byHand("-v") + " # to see more", "sudo journalctl -u ssh # on that host"}
 	}},
 	TimedOut: {Unclear, "the host fell silent in the middle of the login", tryIt},
-	WayEnded: {Hidden, "the way to the host, a ProxyCommand or ProxyJump, has ended", tryIt},
+	WayEnded: {Hidden, "the ProxyCommand or ProxyJump has ended", tryIt},
 	JumpRefused: {Definite, "the host on the way does not accept the key, or wants more than that: a second factor, or a password, which nobody is there to type", func(c Case) []string {
 		return []string{c.copyKey(), c.byHand("-v") + " # shows which keys are offered, and what the host wants"}
 	}},
@@ -162,7 +162,7 @@ var meanings = map[Meaning]struct {
 		return []string{"# in the host's sshd_config: AllowTcpForwarding local, and PermitOpen must allow " + c.Far,
 			`# in front of the key in authorized_keys over there: restrict,port-forwarding,permitopen="` + c.Far + `",permitlisten="localhost:1",command="/bin/false"`}
 	}},
-	FarRefused: {Unseen, "the host cannot reach it: no mail server listens there, or a firewall is between", func(Case) []string {
+	FarRefused: {Unseen, "the host cannot reach it: no mail server listens there, a firewall is between, or it has no such name", func(Case) []string {
 		return []string{"ss -ltn # on the host: must list the port; start the mail server"}
 	}},
 	FarSocket: {Unseen, "it is not there, is not for the user over there, or the host's sshd does not forward to sockets", func(c Case) []string {
