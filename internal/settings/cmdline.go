@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"io"
@@ -183,7 +184,9 @@ func instead(w string, words []Word) string {
 	switch {
 	case slices.ContainsFunc(allOptions(), func(o option) bool { return o.name() == w }):
 		return didYouMean(dashed(w), "")
-	case strings.ContainsAny(w, "@.") && !strings.HasPrefix(w, "-"):
+	case strings.HasPrefix(w, "MINIMAIL_"):
+		return fail.Quote(w) + " minimail # a setting stands in front"
+	case strings.ContainsAny(w, "@.") && !strings.ContainsAny(w, "=:") && !strings.HasPrefix(w, "-"):
 		return "minimail --host " + fail.Quote(w) + " # if that is the host to log in to"
 	}
 	return didYouMean(nearest(w, known), "minimail --help lists the commands")
@@ -200,12 +203,12 @@ func unknownOption(arg, name string) error {
 	for _, o := range allOptions() {
 		known = append(known, dashed(o.name()))
 	}
-	near := nearest(dashed(name), known)
-	if name == "config" {
-		near = "--settings"
-	}
+	near := cmp.Or(otherNames[name], nearest(dashed(name), known))
 	return fail.Hint(err, "%s", didYouMean(near, "minimail --help lists the options"))
 }
+
+// otherNames are what other programs call our options.
+var otherNames = map[string]string{"config": "--settings", "port": "--forward", "listen": "--forward", "bind": "--forward", "identity": "--ssh-option"}
 
 // oneByOne is -x -y if name is xy and both are options, or "".
 func oneByOne(name string) string {
@@ -220,17 +223,25 @@ func oneByOne(name string) string {
 }
 
 // nearest is the known word that w looks like, or "" if none is near: at most
-// two letters differ, and at least half of them are right. Case does not count.
+// two letters differ, and at least half of them are right, or it is the only one
+// that begins so. Case does not count.
 func nearest(w string, known []string) string {
 	bare := func(s string) string {
 		return strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(s), "--"), "minimail_")
 	}
 	near, least := "", 3
+	var longer []string
 	for _, k := range known {
+		if strings.HasPrefix(bare(k), bare(w)) && len(bare(w)) > 2 {
+			longer = append(longer, k)
+		}
 		d := smetrics.WagnerFischer(bare(w), bare(k), 1, 1, 1)
 		if d < least && 2*d <= len(bare(w)) {
 			near, least = k, d
 		}
+	}
+	if near == "" && len(longer) == 1 {
+		return longer[0]
 	}
 	return near
 }

@@ -96,6 +96,9 @@ var meanings = map[Meaning]struct {
 		return []string{c.byHand("-G") + " # tells the line of ssh_config, or the --ssh-option"}
 	}},
 	NoSuchHost: {Unseen, "there is no host of that name (which has no port in it), or no name service", func(c Case) []string {
+		if name, port, _ := strings.Cut(c.Host, ":"); port != "" && !c.OnTheWay && strings.Trim(port, "0123456789") == "" {
+			return []string{"minimail check --host " + name + " --ssh-option Port=" + port}
+		}
 		return []string{"getent hosts " + c.Config.One("hostname") + " # must print an address",
 			c.set("HostName=NAME")}
 	}},

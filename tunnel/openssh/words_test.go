@@ -134,4 +134,8 @@ func TestWhatSSHSaysAtAFailedLoginIsExplained(t *testing.T) {
 			t.Errorf("%s, by a jump host: %q", said, fixes)
 		}
 	}
+	c.Host = "me@far:2222"
+	if _, fixes := NoSuchHost.Advice(c); !slices.Equal(fixes, []string{"minimail check --host me@far --ssh-option Port=2222"}) {
+		t.Errorf("a port in the name: %q", fixes)
+	}
 }
