@@ -185,7 +185,7 @@ func instead(w string, words []Word) string {
 	case slices.ContainsFunc(allOptions(), func(o option) bool { return o.name() == w }):
 		return didYouMean(dashed(w), "")
 	case strings.HasPrefix(w, "MINIMAIL_"):
-		return fail.Quote(w) + " minimail # a setting stands in front"
+		return didYouMean(w+" minimail", "")
 	case strings.ContainsAny(w, "@.") && !strings.ContainsAny(w, "=:") && !strings.HasPrefix(w, "-"):
 		return "minimail --host " + fail.Quote(w) + " # if that is the host to log in to"
 	}

@@ -186,7 +186,7 @@ func TestOnlyWhatIsNearIsSuggested(t *testing.T) {
 		"strat": `did you mean "start"?`, "statsu": `did you mean "status"?`, "stpo": `did you mean "stop"?`,
 		"help": `did you mean "--help"?`, "version": `did you mean "--version"?`,
 		"host": `did you mean "--host"?`, "STATUS": `did you mean "status"?`, "--HOST": `did you mean "--host"?`,
-		"MINIMAIL_HOST=me@x": "MINIMAIL_HOST=me@x minimail # a setting stands in front", "HOST=me@x": "minimail --help lists the commands",
+		"MINIMAIL_HOST=me@x": `did you mean "MINIMAIL_HOST=me@x minimail"?`, "HOST=me@x": "minimail --help lists the commands",
 		"--ssh-opt": `did you mean "--ssh-option"?`, "--log-": "minimail --help lists the options", "--port": `did you mean "--forward"?`,
 		"h": "minimail --help lists the commands", "rabbit": "minimail --help lists the commands",
 		"me@host": "minimail --host me@host # if that is the host to log in to",
