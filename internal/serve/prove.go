@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"os/exec"
 	"os/signal"
 	"syscall"
@@ -25,14 +26,25 @@ var errStopped = errors.New("stopped by a signal before it was ready")
 // It refuses what does not mend itself: an ssh that is not there, or one that
 // will not run with these settings. A signal ends it, and the ssh that it asks.
 func prove(s settings.Settings) (*openssh.Client, error) {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, stopping...)
+	ssh, err := ask(s)
+	signal.Stop(signals) // waits for one that is on its way
+	if len(signals) > 0 {
+		return nil, errStopped
+	}
+	return ssh, err
+}
+
+var stopping = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
+
+// ask is prove, unless there was a signal: then it returns soon, and anything.
+func ask(s settings.Settings) (*openssh.Client, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), stopping...)
 	defer stop()
 	ssh := &openssh.Client{Command: openssh.Command(s.Command()), Env: openssh.Env()}
 	var err error
 	ssh.Version, err = openssh.AskVersion(ctx, ssh.Env, s.SSH)
-	if ctx.Err() != nil {
-		return nil, errStopped
-	}
 	if err := notRun(s.SSH, err); err != nil {
 		return nil, err
 	}
@@ -43,9 +55,6 @@ func prove(s settings.Settings) (*openssh.Client, error) {
 	defer cancel()
 	var exit *exec.ExitError
 	_, err = ssh.Ask(asking)
-	if ctx.Err() != nil {
-		return nil, errStopped
-	}
 	if err := notRun(s.SSH, err); err != nil {
 		return nil, err
 	}
