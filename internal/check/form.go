@@ -54,15 +54,15 @@ func (v verdict) MarshalText() ([]byte, error) {
 
 // end prints what is said when all is known, and returns the exit status.
 func (r form) end(c *checkup) error {
-	code := int(c.worst)
+	code, err := int(c.worst), error(nil)
 	switch {
 	case r.nagios:
 		if r.unknown {
 			code = fail.NagiosUnknown
 		}
-		fmt.Fprintln(r.w, nagiosLine(c, code))
+		_, err = fmt.Fprintln(r.w, nagiosLine(c, code))
 	case r.json:
-		err := fail.JSON(r.w, struct {
+		err = fail.JSON(r.w, struct {
 			Status  verdict `json:"status"`
 			Exit    int     `json:"exit"`
 			Host    string  `json:"host"`
@@ -70,11 +70,11 @@ func (r form) end(c *checkup) error {
 			Seconds float64 `json:"seconds,omitempty"` // from launch to greeting
 			Points  []point `json:"points"`
 		}{verdict(code), code, c.Host, daemon.UserName(), c.login.took.Round(time.Millisecond).Seconds(), c.points}, "  ")
-		if err != nil {
-			return fail.Exit(err, int(broken))
-		}
 	default:
-		fmt.Fprintln(r.w, r.summary(c.points))
+		_, err = fmt.Fprintln(r.w, r.summary(c.points))
+	}
+	if err != nil {
+		return fail.Exit(err, int(broken))
 	}
 	return fail.Silent(code)
 }
