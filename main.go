@@ -82,12 +82,12 @@ var (
 // complain says why the program ends to whoever reads it: a plugin's caller and
 // a program read stdout.
 func complain(args []string, s settings.Settings, err error) {
-	inJSON := slices.ContainsFunc(args, inJSON.MatchString) && (s.Word == "check" || s.Word == "status")
+	asked := slices.ContainsFunc(args, inJSON.MatchString) && (s.Word == "check" || s.Word == "status")
 	switch {
 	case err.Error() == "": // all has been said
 	case slices.ContainsFunc(args, forNagios.MatchString):
 		fmt.Println("MINIMAIL UNKNOWN -", fail.Printable(err.Error()))
-	case inJSON && fail.JSON(os.Stdout, map[string]string{"status": "unknown", "error": err.Error(), "hint": fail.HintOf(err)}, "") == nil:
+	case asked && fail.JSON(os.Stdout, map[string]string{"status": "unknown", "error": err.Error(), "hint": fail.HintOf(err)}, "") == nil:
 	default:
 		fail.Print(os.Stderr, err)
 	}
