@@ -135,9 +135,9 @@ func (l *life) passedOn() (at map[string]*passing, free <-chan struct{}) {
 	return at, gone
 }
 
-// A passing is a listener for clients that somebody else has accepted. They come
-// as long as he is there, also when we do not accept others any more: who takes
-// no notice of Close knows what to do with each.
+// A passing is a listener for the clients that the minimail before us has accepted.
+// They come as long as that one runs, also when we are told to stop: so Close does
+// nothing, and forward serves each, or says why it does not.
 type passing struct {
 	at      net.Addr
 	clients chan net.Conn
