@@ -74,7 +74,7 @@ func replaceHolder(s settings.Settings, life Life, path string, pid int) error {
 	case errors.Is(err, os.ErrPermission):
 		return fail.Exit(fail.Hint(fmt.Errorf("cannot %s pid %d: it is not yours", s.Word, pid), "run it with sudo"), fail.NeedsRoot)
 	case errors.Is(err, errDeaf):
-		return fail.Hint(fmt.Errorf("cannot %s pid %d: %w", s.Word, pid, err), "kill -9 %d (with sudo, if it is not yours), then minimail start", pid)
+		return fail.Hint(fmt.Errorf("cannot %s pid %d: %w", s.Word, pid, err), "kill -9 %d; minimail start # with sudo, if it is not yours", pid)
 	case err != nil && whoStays(path) != pid: // it was ending, or somebody else was quicker
 		return errLate
 	case err != nil || !r.Handover:
