@@ -67,6 +67,11 @@ func Cure(program string, err error) string {
 	if os.Getenv("PATH") == "" && errors.Is(err, exec.ErrNotFound) {
 		return withoutPath.line
 	}
+	if it := (*fs.PathError)(nil); errors.As(err, &it) && errors.Is(err, fs.ErrNotExist) {
+		if _, missing := os.Stat(it.Path); missing == nil {
+			err = syscall.ENOEXEC // it is there: its interpreter is not (execve(2))
+		}
+	}
 	i := slices.IndexFunc(cures, func(c cure) bool { return c.because == nil || errors.Is(err, c.because) })
 	return strings.Replace(cures[i].line, "PROGRAM", program, 1)
 }

@@ -46,7 +46,13 @@ func TestAnSSHThatCannotRunIsAnError(t *testing.T) {
 }
 
 func TestWhatHelpsAgainstAnSSHThatCannotRunDependsOnWhy(t *testing.T) {
+	there := filepath.Join(t.TempDir(), "ssh")
+	if err := os.WriteFile(there, []byte("#!/no/such/interpreter\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, noInterpreter := AskVersion(t.Context(), nil, there)
 	for err, want := range map[error]string{
+		noInterpreter: "file -L /x/ssh #",
 		&fs.PathError{Op: "fork/exec", Path: "/x/ssh", Err: syscall.ENOENT}:  "sudo apt install",
 		&exec.Error{Name: "ssh", Err: exec.ErrNotFound}:                      "sudo apt install",
 		&fs.PathError{Op: "open", Path: "/dev/null", Err: syscall.EMFILE}:    "ulimit -n",
