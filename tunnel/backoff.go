@@ -35,8 +35,8 @@ const (
 	// forgotten is how long no launch must have failed for the pauses to begin
 	// anew.
 	forgotten = time.Hour
-	// mostCounted failures that a host may count are made in countedFor, also if
-	// logins succeed in between: whoever bans does not mind those.
+	// At most mostCounted failures that a host may count are made in countedFor,
+	// whatever logins succeed in between: to whoever bans these make no difference.
 	mostCounted, countedFor = 4, 10 * time.Minute
 	// held is the longest pause that clients wait through; from a longer one they
 	// are told at once.

@@ -100,8 +100,8 @@ func (c *Client) loop(ctx context.Context, there Config) (hop string) {
 // alive is the setting of which ssh -G tells the same if it is 0 and if there is none.
 const alive = "serveraliveinterval"
 
-// leavesAliveOpen reports whether ssh_config does not say 0 there: it is asked once
-// more, with another value behind all. If that cannot be done, it does not.
+// leavesAliveOpen reports whether that 0 is ssh's own, not one of ssh_config: ssh is
+// asked once more, with another value behind all. If it does not answer, it is.
 func (c *Client) leavesAliveOpen(ctx context.Context) bool {
 	files := []string{"~/.ssh/config", "/etc/ssh/ssh_config"}
 	if c.ConfigFile != "" {
