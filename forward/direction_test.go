@@ -22,7 +22,7 @@ func TestAllOfALargeMailIsLookedAt(t *testing.T) {
 	defer b.Close()
 	<-near // all of it is in the kernel
 	var seen int64
-	d := direction{from: a.(Stream), to: b.(Stream), seen: func(p []byte) { seen += int64(len(p)) }}
+	d := direction{from: a, to: b, seen: func(p []byte) { seen += int64(len(p)) }}
 	d.raw, _ = d.from.SyscallConn()
 	if err := d.copy(); err != nil || d.n != size || seen != size {
 		t.Errorf("%d of %d bytes were copied, %d looked at: %v", d.n, size, seen, err)
