@@ -140,8 +140,7 @@ func (b *backOff) forget() {
 // reply is for a client that comes while the pause is on: it waits, or is
 // refused when that cannot help, or takes too long.
 func (b *backOff) reply(name string) leaseReply {
-	next := fmt.Sprintf("; next try in %s", inSeconds(time.Until(b.until)))
-	r := leaseReply{err: noTunnel(name, b.why, next), why: noTunnel(name, b.why, "")}
+	r := leaseReply{why: noTunnel(name, b.why, ""), until: b.until}
 	if !b.hopeless && time.Until(b.until) <= held {
 		r.retry = b.door
 	}

@@ -29,12 +29,12 @@ func (t *Tunnel) Dial(ctx context.Context, network, address string, answered fun
 		}
 		if r.launch == nil {
 			if r.retry == nil {
-				return nil, r.err
+				return nil, r.refusal()
 			}
 			select {
 			case <-r.retry:
 			case <-ctx.Done():
-				return nil, t.gaveUp(ctx, ctx.Err(), r.err)
+				return nil, t.gaveUp(ctx, ctx.Err(), r.refusal())
 			}
 			why = r.why
 			continue
@@ -66,6 +66,15 @@ func (t *Tunnel) gaveUp(ctx context.Context, err, why error) error {
 		return noTunnel(t.cfg.Name, cause, "")
 	}
 	return why
+}
+
+// refusal is for a client that waits no longer, and is told what is left of the
+// pause then, not when it came.
+func (r leaseReply) refusal() error {
+	if r.until.IsZero() {
+		return r.err
+	}
+	return fmt.Errorf("%w; next try in %s", r.why, inSeconds(time.Until(r.until)))
 }
 
 func (t *Tunnel) lease(ctx context.Context) (leaseReply, error) {

@@ -135,7 +135,8 @@ type leaseReply struct {
 	launch *launch
 	retry  <-chan struct{}
 	err    error
-	why    error // as err, but still true when retry is closed; nil: nothing is
+	why    error     // what is still true when retry is closed; nil: nothing is
+	until  time.Time // of a pause, which is the reason: why, without an err; zero: none
 }
 
 // Forget ends a back-off, so that the next client launches ssh at once, and
