@@ -15,6 +15,17 @@ import (
 	"minimail/internal/testbed"
 )
 
+// managersSocket is what a service manager has bound.
+func managersSocket(t *testing.T, at string, port int) *net.TCPListener {
+	t.Helper()
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.ParseIP(at), Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
 // activated is minimail as a service manager starts it that has bound its port.
 func activated(t *testing.T, m *testbed.Minimail, l *net.TCPListener, env ...string) *exec.Cmd {
 	t.Helper()
@@ -50,11 +61,7 @@ func TestAWrongSettingDoesNotCloseTheServiceManagersPort(t *testing.T) {
 	m := h.Prepare(t, testbed.MailServer(t, nil), "--settings", file)
 	i := slices.Index(m.Cmd.Args, "--idle")
 	m.Cmd.Args = append(m.Cmd.Args[:i], m.Cmd.Args[i+2:]...)
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: m.Port})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := managersSocket(t, "127.0.0.1", m.Port)
 	first := activated(t, m, l)
 	m.Refuses(t, `MINIMAIL_IDLE in `+file+`, line 2.*"soon": expected a time`)
 	wants(t, "status", statusOf(t, m), `^Running:     yes$`, `^Problem:     .*line 2`)
@@ -77,11 +84,7 @@ func TestAnApologyIsHandedOver(t *testing.T) {
 	h := testbed.NewHost(t)
 	ssh := filepath.Join(testbed.PublicDir(t), "ssh")
 	m := h.Prepare(t, testbed.MailServer(t, nil), "--ssh", ssh)
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: m.Port})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := managersSocket(t, "127.0.0.1", m.Port)
 	manager, said := notified(t)
 	cmd := activated(t, m, l, "NOTIFY_SOCKET="+manager)
 	said.Wait(t, "READY=1(.|\n)*STATUS=cannot serve: cannot run ssh")
@@ -152,11 +155,7 @@ func TestAStopLeavesTheServiceManagersQueue(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
 	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s", "--drain", "60s")
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: m.Port})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := managersSocket(t, "127.0.0.1", m.Port)
 	first := activated(t, m, l)
 	finish := atWork(t, m)
 	came := comes(m)
@@ -179,11 +178,7 @@ func TestAnOpenRelayOfTheServiceManagersIsSaid(t *testing.T) {
 	h := testbed.NewHost(t)
 	for at, open := range map[string]bool{"0.0.0.0": true, "127.0.0.1": false} {
 		m := h.Prepare(t, testbed.MailServer(t, nil))
-		l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.ParseIP(at), Port: m.Port})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
+		l := managersSocket(t, at, m.Port)
 		manager, said := notified(t)
 		activated(t, m, l, "NOTIFY_SOCKET="+manager)
 		said.Wait(t, "READY=1")
@@ -209,11 +204,7 @@ case $* in *-N*-L*) while [ ! -e `+login+` ]; do sleep 0.02; done ;; esac
 exec ssh "$@"`)
 	testbed.Run(t, "chmod", "755", ssh)
 	m := h.Prepare(t, testbed.MailServer(t, nil), "--ssh", ssh, "--wait", "60s", "--drain", "60s")
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: m.Port})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := managersSocket(t, "127.0.0.1", m.Port)
 	manager, said := notified(t)
 	cmd := activated(t, m, l, "NOTIFY_SOCKET="+manager)
 	said.Wait(t, "READY=1")
