@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,6 +29,8 @@ type login struct {
 	f    fault
 	dir  string
 	argv []string
+
+	stops []func()
 
 	heard   openssh.Heard // by the daemon
 	verdict openssh.Verdict
@@ -54,62 +57,27 @@ func (w *work) try(c column, f fault) string {
 	return "ok"
 }
 
-// play starts the hosts and writes ssh_config. The host with the fault is far,
-// or jump, and then far is behind it.
+// play starts the hosts and writes ssh_config. The host with the fault is far, or
+// jump: then far is behind it. What it starts, stop ends.
 func (l *login) play(port int) (stop func()) {
-	w, f, server := l.w, l.f, l.c.server
-	var stops []func()
-	to := f.far
-	switch {
-	case f.plays != nil:
-		stops = append(stops, w.listen(port, f.plays))
-	case f.cut:
-		real, end := w.newPort(), w.newPort()
-		relayed := &relay{to: real}
-		to = fmt.Sprint("127.0.0.1:", end)
-		stops = append(stops, w.start(server, l.dir, real, f), w.listen(port, relayed.serve), w.listen(end, relayed.cut))
-	case !f.dead:
-		stops = append(stops, w.start(server, l.dir, port, f))
-	}
+	w, f := l.w, l.f
 	config := filepath.Join(l.dir, "config")
-	text := ""
+	to := l.serve(port)
 	bad := l.host(port, f)
+	hosts := "Host far\n" + bad
 	if f.way != directly {
-		good := w.newPort()
-		if !f.behind {
-			stops = append(stops, w.start(server, l.dir, good, fault{}))
-		}
-		jump, jumps := bad, "jump"
-		bad = l.host(good, fault{})
-		switch f.way {
-		case byFirst, bySecond:
-			other := w.newPort()
-			stops = append(stops, w.start(server, l.dir, other, fault{}))
-			text = "Host other\n" + l.host(other, fault{})
-			jumps = map[way]string{byFirst: "jump,other", bySecond: "other,jump"}[f.way]
-		case behindOne:
-			jump, bad = bad, jump
-		}
-		text += "Host jump\n" + jump
-		line := "ProxyJump " + jumps
-		if f.way == byCommand {
-			line = "ProxyCommand " + l.c.client.client + " -F " + config + " -W [%h]:%p jump"
-		}
-		bad = line + "\n" + bad
+		hosts = l.byWay(bad, config)
 	}
-	w.write(config, text+"Host far\n"+bad)
+	w.write(config, hosts)
 	if strings.Contains(f.name, "MaxStartups") {
 		c, err := net.Dial("tcp4", fmt.Sprint("127.0.0.1:", port))
 		w.must(err)
 		_, _ = bufio.NewReader(c).ReadString('\n')
-		stops = append(stops, func() { c.Close() })
+		l.ends(func() { c.Close() })
 	}
 	near := w.newPort()
 	if f.taken {
-		stops = append(stops, w.listen(near, func(net.Conn) {}), w.listenAt("[::1]", near, func(net.Conn) {}))
-	}
-	if to == "" {
-		to = w.far
+		l.ends(w.listen(near, func(net.Conn) {}), w.listenAt("[::1]", near, func(net.Conn) {}))
 	}
 	l.argv = []string{w.path("minimail"), "--host", "far", "--ssh", l.c.client.client, "--ssh-config", config, "--forward", fmt.Sprintf("%d:%d:%s", w.newPort(), near, to),
 		"--protocol", "smtp", "--settings", os.DevNull, "--pid-file", filepath.Join(l.dir, "pid"), "--user", "nobody", "--wait", fmt.Sprint(5 + f.slow), "--ssh-option", fmt.Sprint("ConnectTimeout=", max(2, f.slow))}
@@ -118,10 +86,52 @@ func (l *login) play(port int) (stop func()) {
 			"-i", w.path("other"), "-p", fmt.Sprint(port), "me@127.0.0.1").Run()
 	}
 	return func() {
-		for _, s := range stops {
+		for _, s := range l.stops {
 			s()
 		}
 	}
+}
+
+func (l *login) ends(stops ...func()) { l.stops = append(l.stops, stops...) }
+
+// serve starts the host with the fault, and returns the far end of the mails.
+func (l *login) serve(port int) (to string) {
+	w, f := l.w, l.f
+	switch {
+	case f.plays != nil:
+		l.ends(w.listen(port, f.plays))
+	case f.cut:
+		real, end := w.newPort(), w.newPort()
+		relayed := &relay{to: real}
+		l.ends(w.start(l.c.server, l.dir, real, f), w.listen(port, relayed.serve), w.listen(end, relayed.cut))
+		return fmt.Sprint("127.0.0.1:", end)
+	case !f.dead:
+		l.ends(w.start(l.c.server, l.dir, port, f))
+	}
+	return cmp.Or(f.far, w.far)
+}
+
+// byWay starts the other hosts on the way to far, and is the ssh_config of them
+// all; bad are the lines of the host with the fault.
+func (l *login) byWay(bad, config string) string {
+	good := l.w.newPort()
+	if !l.f.behind {
+		l.ends(l.w.start(l.c.server, l.dir, good, fault{}))
+	}
+	jump, far := bad, l.host(good, fault{})
+	line, others := "ProxyJump jump", ""
+	switch l.f.way {
+	case byFirst, bySecond:
+		other := l.w.newPort()
+		l.ends(l.w.start(l.c.server, l.dir, other, fault{}))
+		others = "Host other\n" + l.host(other, fault{})
+		line = map[way]string{byFirst: "ProxyJump jump,other", bySecond: "ProxyJump other,jump"}[l.f.way]
+	case behindOne:
+		jump, far = far, bad
+	case byCommand:
+		line = "ProxyCommand " + l.c.client.client + " -F " + config + " -W [%h]:%p jump"
+	}
+	return others + "Host jump\n" + jump + "Host far\n" + line + "\n" + far
 }
 
 // host are the lines of ssh_config for one.
