@@ -110,6 +110,37 @@ func parentOf(pid int) (parent int, state string) {
 	return parent, state
 }
 
+// firstOf is process 1 of the container that cmd has started, as we see it.
+func firstOf(t *testing.T, cmd *exec.Cmd) int {
+	t.Helper()
+	for _, pid := range testbed.CommandsWith("minimail\x00-X\x00--settings\x00/dev/null") {
+		if parent, _ := parentOf(pid); parent == cmd.Process.Pid {
+			return pid
+		}
+	}
+	t.Fatal("the container has no process 1")
+	return 0
+}
+
+// reaps: process 1 inherits what has lost its parent, and reaps it.
+func (c *container) reaps(t *testing.T, first int) {
+	t.Helper()
+	fifo := filepath.Join(c.root, "fifo")
+	c.Run(t, 0, "mkfifo", fifo)
+	c.Run(t, 0, "nsenter", "--target", fmt.Sprint(first), "--pid", "sh", "-c", "sh -c 'read x; exit 7' orphan >/dev/null 2>&1 <>"+fifo+" &")
+	var orphan int
+	testbed.Eventually(t, "process 1 has an orphan", func() bool {
+		for _, pid := range testbed.CommandsWith("exit 7\x00orphan") {
+			if parent, _ := parentOf(pid); parent == first {
+				orphan = pid
+			}
+		}
+		return orphan != 0
+	})
+	testbed.Write(t, fifo, "go\n")
+	testbed.Eventually(t, "the orphan is reaped", func() bool { _, state := parentOf(orphan); return state == "" })
+}
+
 func TestTheContainerOfThePageSendsReapsAndEnds(t *testing.T) {
 	t.Parallel()
 	page := testbed.Read(t, "docs/uses.md")
@@ -133,29 +164,8 @@ func TestTheContainerOfThePageSendsReapsAndEnds(t *testing.T) {
 		g.me.Types(t, `printf 'Subject: hello\n\nFrom a container.\n' | msmtp --host=127.0.0.1 --port=2525 --from=me@example.com you@example.com`)
 		g.hasMail(t, "From a container.")
 
-		// Process 1 inherits what has lost its parent, and reaps it.
-		inits := testbed.CommandsWith("minimail\x00-X\x00--settings\x00/dev/null")
-		first := inits[0]
-		for _, pid := range inits {
-			if parent, _ := parentOf(pid); parent == cmd.Process.Pid {
-				first = pid
-			}
-		}
-		fifo := filepath.Join(c.root, "fifo")
-		g.Run(t, 0, "mkfifo", fifo)
-		g.Run(t, 0, "nsenter", "--target", fmt.Sprint(first), "--pid", "sh", "-c", "sh -c 'read x; exit 7' orphan >/dev/null 2>&1 <>"+fifo+" &")
-		var orphan int
-		testbed.Eventually(t, "process 1 has an orphan", func() bool {
-			for _, pid := range testbed.CommandsWith("exit 7\x00orphan") {
-				if parent, _ := parentOf(pid); parent == first {
-					orphan = pid
-				}
-			}
-			return orphan != 0
-		})
-		testbed.Write(t, fifo, "go\n")
-		testbed.Eventually(t, "the orphan is reaped", func() bool { _, state := parentOf(orphan); return state == "" })
-
+		first := firstOf(t, cmd)
+		c.reaps(t, first)
 		if err := syscall.Kill(first, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
