@@ -145,7 +145,7 @@ func Help(w io.Writer, words []Word, version string) error {
 	return err
 }
 
-// helpTemplate fits a terminal of 80 by 43.
+// helpTemplate fits a terminal of 80 by 40.
 const helpTemplate = `minimail: {{.Usage}}
 usage: minimail [OPTIONS] [{{range $i, $c := .VisibleCommands}}{{if $i}} | {{end}}{{$c.Name}}{{end}}]{{range .VisibleCommands}}
   {{printf "%-9s" .Name}} {{.Usage}}{{end}}
