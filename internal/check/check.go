@@ -105,7 +105,7 @@ func (c *checkup) add(name string, v verdict, text string, fixes ...string) {
 	switch {
 	case c.stopped != nil && c.stopped() != nil:
 		return // that a program of ours was ended is no fault of the user's
-	case v == well:
+	case v == well, slices.Equal(fixes, []string{""}):
 		fixes = nil
 	}
 	fixes = slices.Clone(fixes)

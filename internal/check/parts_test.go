@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"minimail/forward"
+	"minimail/internal/fail"
 	"minimail/internal/settings"
 	"minimail/tunnel/peer"
 )
@@ -52,6 +54,21 @@ func TestAPointThatIsWellNeedsNoMending(t *testing.T) {
 	c.add("c", doubtful, "odd")
 	if v := c.worst; v != broken {
 		t.Errorf("worst is %d", v)
+	}
+}
+
+func TestAnErrorWithoutAHintHasNoFix(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]string{
+		errors.New("no"):                             "FAIL user      no\n",
+		fail.Hint(errors.New("no"), "ask root"):      "FAIL user      no\n       fix: # ask root\n",
+		fail.Hint(errors.New("no"), "id # may tell"): "FAIL user      no\n       fix: id # may tell\n",
+	} {
+		var out strings.Builder
+		c := checkup{out: form{w: &out, signs: plainSigns}}
+		if c.add("user", broken, err.Error(), hint(err)); out.String() != want {
+			t.Errorf("got %q, want %q", out.String(), want)
+		}
 	}
 }
 

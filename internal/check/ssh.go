@@ -101,9 +101,9 @@ func (c *checkup) addFile(err error, v verdict, named bool) {
 	c.add("files", v, err.Error(), hint(err))
 }
 
-// hint is an error's, to be pasted.
+// hint is an error's, to be pasted; "": it has none.
 func hint(err error) string {
-	if h := fail.HintOf(err); strings.Contains(h, " # ") { // a command
+	if h := fail.HintOf(err); h == "" || strings.Contains(h, " # ") { // a command
 		return h
 	}
 	return "# " + fail.HintOf(err)
