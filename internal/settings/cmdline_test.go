@@ -201,6 +201,16 @@ func TestOnlyWhatIsNearIsSuggested(t *testing.T) {
 	}
 }
 
+func TestCheckWarnsOfAnOpenRelayAsStartDoes(t *testing.T) {
+	for line, want := range map[string]int{"start": 1, "check": 1, "check --json": 1, "check --nagios": 0, "start -X": 0, "status": 0} {
+		s, err := Parse(strings.Fields("--settings /dev/null --host far --forward *:2525:1025:localhost:25 "+line), testWords)
+		relay := slices.DeleteFunc(s.Warnings, func(w string) bool { return !strings.Contains(w, "an open relay") })
+		if err != nil || len(relay) != want {
+			t.Errorf("%s: %q, %v; want %d", line, s.Warnings, err, want)
+		}
+	}
+}
+
 func TestAnOptionWithoutEffectIsSaidOrRefused(t *testing.T) {
 	for _, args := range [][]string{{"start", "--json"}, {"status", "--nagios"}, {"restart", "--nagios"}, {"stop", "--json"}} {
 		if _, err := settingsFor(t, append(args, "--settings", os.DevNull, "--host", "far")...); err == nil || !strings.Contains(err.Error(), args[1]+" means nothing to "+args[0]) {

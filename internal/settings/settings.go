@@ -150,7 +150,8 @@ func (s *Settings) fill() error {
 		r.err = nil
 		r.path("pid-file") // that is what they are about
 	}
-	if (s.Word == "start" || s.Word == "restart") && !s.Foreground { // there its log says it
+	switch {
+	case s.Word == "check" && !s.Nagios, (s.Word == "start" || s.Word == "restart") && !s.Foreground: // there its log says it
 		s.Warnings = append(s.Warnings, s.Exposed()...)
 	}
 	return orFirst(r.err, s.defaultPlaces())

@@ -51,8 +51,8 @@ type cure struct {
 }
 
 var cures = []cure{
-	{fs.ErrNotExist, "sudo apt install openssh-client # or --ssh ANOTHER"},
-	{exec.ErrNotFound, "sudo apt install openssh-client # or --ssh ANOTHER"},
+	{fs.ErrNotExist, "sudo apt install openssh-client # or --ssh ANOTHER, without options"},
+	{exec.ErrNotFound, "sudo apt install openssh-client # or --ssh ANOTHER, without options"},
 	{syscall.EMFILE, "ulimit -n 4096 # before minimail starts; systemd: LimitNOFILE=4096"},
 	{syscall.EAGAIN, "ulimit -u 4096 # before minimail starts; systemd: TasksMax=4096"},
 	{fs.ErrPermission, "ls -lL PROGRAM # the user must be able to run it; or --ssh ANOTHER"},
@@ -60,7 +60,7 @@ var cures = []cure{
 	{nil, "PROGRAM -V # must say which OpenSSH it is; or --ssh ANOTHER"},
 }
 
-var withoutPath = cure{exec.ErrNotFound, "minimail check --ssh /usr/bin/ssh # for PATH is not set"}
+var withoutPath = cure{exec.ErrNotFound, "--ssh /usr/bin/ssh # for PATH is not set"}
 
 // Cure is what may help if program cannot be run because of err.
 func Cure(program string, err error) string {
