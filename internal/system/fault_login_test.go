@@ -249,6 +249,7 @@ func TestFault33LiveMaster(t *testing.T) {
 	})
 	m := h.Minimail(t, testbed.MailServer(t, nil))
 	m.Greets(t)
+	m.Log.Wait(t, "Authenticated to")
 	if n := m.Log.Count("Authenticated to"); n != 1 {
 		t.Errorf("%d logins of its own, want 1", n)
 	}

@@ -231,7 +231,7 @@ func TestFault40SSHTalksTooMuch(t *testing.T) {
 [ "$1" = -V ] && exec ssh -V
 head -c 3000000 /dev/zero | tr '\0' x >&2
 printf '\033[31m\r\007\nred\033]0;title\007\n' >&2
-yes 'one more line' | head -n 100000 >&2
+yes 'one more line' | head -n 20000 >&2
 exec ssh "$@"
 `)
 	if err := os.Chmod(ssh, 0o755); err != nil {
