@@ -80,7 +80,7 @@ func bequeath(w *wire, l Legacy) (*Heir, error) {
 		return nil, fmt.Errorf("cannot pass on what it needs: %w", err)
 	}
 	ready, _, err := w.receive()
-	if err != nil || ready.Is != "ready" {
+	if err != nil || ready.Is != "ready" || w.hungUp() {
 		return nil, errors.New("it has given up, or died")
 	}
 	h := &Heir{PID: ready.PID, wire: w, serves: map[string]bool{}}

@@ -9,6 +9,36 @@ import (
 	"time"
 )
 
+// A minimail that was frozen may read what an heir has said that is no more.
+func TestWhoHasHungUpIsKnownBeforeItsWordsAreRead(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "control"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conn, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWire(c.(*net.UnixConn))
+	defer w.close()
+	_ = json.NewEncoder(conn).Encode(item{Is: "ready"})
+	if w.hungUp() {
+		t.Error("who is there has hung up")
+	}
+	conn.Close()
+	if !w.hungUp() {
+		t.Error("who is no more has not hung up")
+	}
+	if i, _, err := w.receive(); i.Is != "ready" || err != nil {
+		t.Errorf("%q, %v", i.Is, err)
+	}
+}
+
 // Whoever gives up has died, or hears that we have hung up.
 func TestWhoAsksForOurPlaceAndIsNotReadyIsHungUpOn(t *testing.T) {
 	dir := t.TempDir()

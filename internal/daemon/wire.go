@@ -111,6 +111,21 @@ func (w *wire) send(i item, f *os.File) error {
 	return err
 }
 
+// hungUp reports whether nobody is at the other end any more, though what he has
+// said may not have been received yet.
+func (w *wire) hungUp() (gone bool) {
+	raw, err := w.conn.SyscallConn()
+	if err != nil {
+		return true
+	}
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd)}}
+		n, _ := unix.Poll(p, 0)
+		gone = n > 0 && p[0].Revents&unix.POLLHUP != 0
+	})
+	return gone || err != nil
+}
+
 func (w *wire) close() {
 	w.conn.Close()
 	for _, f := range w.files {
