@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -77,8 +76,7 @@ func Run(s settings.Settings) error {
 		c.checkFiles(who)
 		err = c.become(who)
 	}
-	if err != nil {
-		// Nothing is tried as anybody else.
+	if err != nil { // nothing is tried as anybody else
 		c.out.unknown = fail.Status(err) == fail.NeedsRoot
 		c.add("user", broken, err.Error(), hint(err))
 		return c.out.end(c)
@@ -105,36 +103,12 @@ func (c *checkup) add(name string, v verdict, text string, fixes ...string) {
 	switch {
 	case c.stopped != nil && c.stopped() != nil:
 		return // that a program of ours was ended is no fault of the user's
-	case v == well, slices.Equal(fixes, []string{""}):
+	case v == well:
 		fixes = nil
 	}
-	fixes = slices.Clone(fixes)
-	for i, f := range fixes {
-		fixes[i] = c.again(f)
-	}
-	p := point{name, v, text, fixes}
+	p := point{name, v, text, c.Given().Again(fixes)}
 	c.points, c.worst = append(c.points, p), max(c.worst, v)
 	c.out.point(p)
-}
-
-// again is fix, and if that is a line for minimail with what this one was given:
-// alone it would have no host, and another port. ssh takes the first of its
-// options, which is the one of the fix.
-func (c *checkup) again(fix string) string {
-	if !strings.HasPrefix(fix, "minimail check --") && !strings.HasPrefix(fix, "minimail --forward ") {
-		return fix
-	}
-	line, remark, remarked := strings.Cut(fix, " # ")
-	for _, o := range c.Given().Options {
-		name, _, _ := strings.Cut(o, "=")
-		if name == "--ssh-option" || !strings.Contains(line, name+" ") {
-			line += " " + fail.Quote(o)
-		}
-	}
-	if remarked {
-		line += " # " + remark
-	}
-	return line
 }
 
 // lookAround sees what only root can: who listens on our ports. Whether
@@ -182,8 +156,8 @@ func (c *checkup) checkLimit() {
 	n := forward.Affordable(c.MaxClients, uint64(limit.Max))
 	if n == c.MaxClients {
 		c.add("limits", well, fmt.Sprintf("open files: enough for %d clients at a time", n))
-		return
+	} else {
+		c.add("limits", doubtful, fmt.Sprintf("%d open files are enough for %d clients at a time, not for %d", limit.Max, n, c.MaxClients),
+			fmt.Sprintf("ulimit -Hn %d # as root, before minimail starts; systemd: LimitNOFILE=; or --max-clients %d", forward.FilesFor(c.MaxClients), n))
 	}
-	c.add("limits", doubtful, fmt.Sprintf("%d open files are enough for %d clients at a time, not for %d", limit.Max, n, c.MaxClients),
-		fmt.Sprintf("ulimit -Hn %d # as root, before minimail starts; systemd: LimitNOFILE=; or --max-clients %d", forward.FilesFor(c.MaxClients), n))
 }

@@ -29,11 +29,10 @@ func (c *checkup) checkKeys(ctx context.Context) {
 	}
 	agent := c.files.AgentKeys(ctx)
 	for _, k := range c.badKeys {
-		text := k.Text
 		if k.Verdict == doubtful && agent > 0 {
-			text += " (your agent may have it now)"
+			k.Text += " (your agent may have it now)"
 		}
-		c.add("key", k.Verdict, text, k.Fixes...)
+		c.add("key", k.Verdict, k.Text, k.Fixes...)
 	}
 	switch {
 	case len(c.badKeys) > 0:
@@ -62,9 +61,8 @@ func (c *checkup) copyKey(path string) string {
 // tryKey looks whether a private key can be had without being asked: ssh-keygen
 // wants of it what ssh does (load_identity_file in ssh-keygen.c).
 func (c *checkup) tryKey(ctx context.Context, path string) (k point, there bool) {
-	// A public one only tells which of the agent's keys is meant.
 	if _, err := os.Stat(path); os.IsNotExist(err) || strings.HasSuffix(path, ".pub") {
-		return point{}, false
+		return point{}, false // a public one only tells which of the agent's keys is meant
 	}
 	public, why := c.files.TryKey(ctx, path)
 	mine := []string{fail.Quote("sudo", "chown", c.files.User, path), fail.Quote("sudo", "chmod", "600", path)}

@@ -74,6 +74,30 @@ func (s Settings) Has(name string) bool {
 // InFile reports whether the settings file has set the option.
 func (s Settings) InFile(name string) bool { return s.call.origins[name].line != "" }
 
+// Again are the hints, without empty ones. One that is a line for minimail gets what
+// this one was given: alone it would have no host, and another port. ssh takes the
+// first of its options, which is the one of the hint.
+func (g Given) Again(hints []string) (all []string) {
+	for _, hint := range hints {
+		if hint == "" {
+			continue
+		}
+		line, remark, remarked := strings.Cut(hint, " # ")
+		mine := strings.HasPrefix(line, "minimail check --") || strings.HasPrefix(line, "minimail --forward ")
+		for _, o := range g.Options {
+			name, _, _ := strings.Cut(o, "=")
+			if mine && (name == "--ssh-option" || !strings.Contains(line, name+" ")) {
+				line += " " + fail.Quote(o)
+			}
+		}
+		if remarked {
+			line += " # " + remark
+		}
+		all = append(all, line)
+	}
+	return all
+}
+
 // Like reads the settings again, as those of one that was given g. What is
 // said now comes first; but the user is that of the sudo of then. The environment
 // is changed accordingly, for whoever is started.
