@@ -111,9 +111,8 @@ func (c *checkup) add(name string, v verdict, text string, fixes ...string) {
 	c.out.point(p)
 }
 
-// lookAround sees what only root can: who listens on our ports. Whether
-// minimail runs is looked up here as well, as its pid file may be in a place
-// that its user cannot enter.
+// lookAround sees what only root can: who listens on our ports, and whether minimail
+// runs, whose pid file may be in a place that its user cannot enter.
 func (c *checkup) lookAround() {
 	var ports []int
 	if _, pid, running, err := daemon.Held(daemon.FindPidFile(c.Settings)); err == nil && running {

@@ -29,10 +29,11 @@ func (c *checkup) checkKeys(ctx context.Context) {
 	}
 	agent := c.files.AgentKeys(ctx)
 	for _, k := range c.badKeys {
+		text := k.Text
 		if k.Verdict == doubtful && agent > 0 {
-			k.Text += " (your agent may have it now)"
+			text += " (your agent may have it now)"
 		}
-		c.add("key", k.Verdict, k.Text, k.Fixes...)
+		c.add("key", k.Verdict, text, k.Fixes...)
 	}
 	switch {
 	case len(c.badKeys) > 0:
