@@ -74,7 +74,7 @@ func (c *checkup) tryKey(ctx context.Context, path string) (k point, there bool)
 		return point{"key", well, path + ", without a passphrase", nil}, true
 	case strings.HasSuffix(why, ": Permission denied"), strings.HasSuffix(why, ": bad permissions"): // strerror(3), sshkey_perm_ok (authfile.c)
 		return point{"key", broken, path + " is of no use: " + why, mine}, true
-	case !strings.Contains(why, "passphrase"):
+	case !strings.HasSuffix(why, ": incorrect passphrase supplied to decrypt private key"): // ssh_err (ssherr.c)
 		return point{"key", broken, path + " is of no use: " + why, c.newKey()}, true
 	}
 	own := path + "-minimail"

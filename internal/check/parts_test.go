@@ -123,3 +123,14 @@ func TestAPortThatSystemdHoldsMayBeOurs(t *testing.T) {
 		t.Errorf("got %q", out.String())
 	}
 }
+
+func TestAFileIsNotTakenForAKeyWithAPassphraseForItsName(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "my-passphrase")
+	if err := os.WriteFile(path, []byte("no key\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if k, there := new(checkup).tryKey(t.Context(), path); !there || k.Verdict != broken || !strings.Contains(k.Text, "is of no use: ") {
+		t.Errorf("%v, %v", k, there)
+	}
+}
