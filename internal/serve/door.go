@@ -2,12 +2,11 @@ package serve
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"minimail/forward"
@@ -161,14 +160,18 @@ func bindError(f forward.Spec, err error) error {
 	return err
 }
 
-// minimailAt is the pid of the minimail that listens at a port, or 0 if none is
-// seen there.
+// minimailAt is the pid of a process that runs the same program as we do and has a
+// port, or 0 if none is seen there. Anybody can give a process our name.
 func minimailAt(port int) int {
+	self, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return 0
+	}
 	all, _ := peer.ListenersAt([]int{port})
-	self, _ := os.Executable()
 	for _, l := range all {
 		for _, p := range l.Procs {
-			if p.PID != os.Getpid() && (p.Name == filepath.Base(self) || strings.HasPrefix(p.Name, "minimail")) {
+			its, err := os.Stat(fmt.Sprintf("/proc/%d/exe", p.PID))
+			if p.PID != os.Getpid() && err == nil && os.SameFile(self, its) {
 				return p.PID
 			}
 		}
