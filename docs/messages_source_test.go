@@ -83,7 +83,7 @@ func (c *collector) message(file string, n ast.Node) {
 		switch name := funcName(n); {
 		case name == "fmt.Errorf", name == "errors.New":
 			c.add(expected, n.Args[0])
-		case name == "fail.Place", name == "fail.Read", name == "fail.File", name == "about":
+		case name == "fail.Read", name == "fail.File", name == "about":
 			if c.text(n.Args[0]) != "%v" { // about's, which is told what was done
 				c.found[c.text(n.Args[0])+" %v: %v"] = c.at(n)
 			}

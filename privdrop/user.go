@@ -42,7 +42,12 @@ func Program(name string) string {
 // errUnknown is about a user that nobody knows.
 var errUnknown = errors.New("there is no such user")
 
-// Lookup finds a user by name.
+// An Unknown is the name of a user that nobody knows.
+type Unknown string
+
+func (u Unknown) Error() string { return fmt.Sprintf("there is no user %q on this machine", string(u)) }
+
+// Lookup finds a user by name. That there is none is an Unknown.
 func Lookup(name string) (*user.User, error) {
 	u, err := user.Lookup(name)
 	if err == nil {
@@ -50,7 +55,7 @@ func Lookup(name string) (*user.User, error) {
 	}
 	f, err := getent(name)
 	if errors.Is(err, errUnknown) {
-		return nil, fmt.Errorf("there is no user %q on this machine", name)
+		return nil, Unknown(name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot look up the user %q: %w", name, err)

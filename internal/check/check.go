@@ -77,7 +77,7 @@ func Run(s settings.Settings) error {
 		err = c.become(who)
 	}
 	if err != nil { // nothing is tried as anybody else
-		c.out.unknown = fail.Status(err) == fail.NeedsRoot
+		c.out.unknown = fail.Status(err) == fail.NeedsRoot || fail.Status(err) == fail.Usage
 		c.add("user", broken, err.Error(), hint(err))
 		return c.out.end(c)
 	}

@@ -39,7 +39,11 @@ func held(path string) (exists bool, pid int, running bool, err error) {
 		return false, 0, false, nil
 	}
 	if err != nil {
-		return true, 0, false, fail.Read("cannot read the pid file", path, "--pid-file", err)
+		wrong := isWrong(err)
+		if err = fail.Read("cannot read the pid file", path, "--pid-file", err); wrong {
+			err = fail.Exit(err, fail.Usage)
+		}
+		return true, 0, false, err
 	}
 	if pid == 0 || !isMinimail(pid, owner) {
 		return true, pid, false, nil
@@ -58,7 +62,7 @@ func readPid(path string) (pid, owner int, err error) {
 		return 0, 0, err
 	}
 	if !fi.Mode().IsRegular() { // to open it could take for ever
-		return 0, 0, errors.New("it is no regular file")
+		return 0, 0, exposed{"it is no regular file", ""}
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {

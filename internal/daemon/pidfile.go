@@ -59,13 +59,13 @@ func Lock(path string, who *user.User) (*PidFile, error) {
 		}
 		var running ErrRunning
 		if errors.Is(err, fs.ErrNotExist) { // the directory
-			return nil, about("cannot open the pid file", path, "--pid-file", err)
+			return nil, about("cannot open the pid file", path, "--pid-file", place, err)
 		}
 		if err != nil && !errors.As(err, &running) {
 			if place.real != filepath.Clean(path) { // by a link
-				return nil, about("cannot open the pid file", path+": its lock "+lockFile(place.real), "--pid-file", err)
+				return nil, about("cannot open the pid file", path+": its lock "+lockFile(place.real), "--pid-file", place, err)
 			}
-			return nil, about("cannot open the lock", lockFile(place.real), "--pid-file", err)
+			return nil, about("cannot open the lock", lockFile(place.real), "--pid-file", place, err)
 		}
 		switch {
 		case running.pid != 0:
@@ -127,7 +127,7 @@ func (p *PidFile) write(place Place) (err error) {
 	defer func() {
 		if err != nil {
 			p.unlock()
-			err = about("cannot write the pid file", p.path, "--pid-file", err)
+			err = about("cannot write the pid file", p.path, "--pid-file", place, err)
 		}
 	}()
 	fresh := place.real + ".new"

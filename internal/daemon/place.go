@@ -46,7 +46,7 @@ func Find(path string, uid int) (Place, error) {
 	if os.Geteuid() == 0 && errors.Is(err, fs.ErrPermission) {
 		return Place{true, path, path, uid}, nil // a home where not even root may look: NFS, FUSE
 	}
-	return Place{w.users, path, w.at, uid}, err
+	return Place{w.users, path, filepath.Join(w.at, filepath.Join(w.ahead...)), uid}, err
 }
 
 // FindFor is Find for the user to become; nil: whoever we are.
@@ -64,13 +64,13 @@ func PidFilePlace(path string, who *user.User) (Place, error) {
 	if err == nil {
 		err = unlessMissing(isPidFile(p.real, p.uid))
 	}
-	return p, about("cannot open the pid file", path, "--pid-file", err)
+	return p, about("cannot open the pid file", path, "--pid-file", p, err)
 }
 
 // LogPlace is where the log can be, or says why it cannot be there.
 func LogPlace(path string, who *user.User) (Place, error) {
 	if path == "/dev/stdout" || path == "/dev/stderr" {
-		return Place{}, about("cannot open the log", path, "--log-file", exposed{"a daemon has none", "minimail -X"})
+		return Place{}, about("cannot open the log", path, "--log-file", Place{}, exposed{"a daemon has none", "minimail -X"})
 	}
 	p, err := FindFor(path, who)
 	if err == nil {
@@ -80,7 +80,7 @@ func LogPlace(path string, who *user.User) (Place, error) {
 		}
 		err = unlessMissing(err)
 	}
-	return p, about("cannot open the log", path, "--log-file", err)
+	return p, about("cannot open the log", path, "--log-file", p, err)
 }
 
 // unlessMissing forgives a file that it is not there yet.
@@ -99,19 +99,54 @@ func uidOf(who *user.User) (int, error) {
 }
 
 // about is what to say about a file that option names, and that has no safe place
-// or cannot be opened there.
-func about(doing, path, option string, err error) error {
+// at p or cannot be opened there.
+func about(doing, path, option string, p Place, err error) error {
 	if err == nil {
 		return nil
 	}
-	if e := (exposed{}); errors.As(err, &e) {
-		err = fmt.Errorf("%s %s: %w", doing, path, err)
-		if e.mend == "" {
-			return fail.Hint(err, "%s a FILE where only root and minimail's user may write", option)
-		}
-		return fail.Hint(err, "%s # or %s another FILE", e.mend, option)
+	e, missing, status := exposed{}, errors.Is(err, fs.ErrNotExist), 0
+	unsafe := errors.As(err, &e)
+	if isWrong(err) {
+		status = fail.Usage
 	}
-	return fail.Place(doing, path, option, err)
+	switch err = fail.File(doing, path, err); {
+	case missing:
+		err = fail.Hint(err, "%s # or %s another FILE", p.makeDirectory(), option)
+	case errors.Is(err, fs.ErrPermission):
+		err = fail.Hint(err, "run it with sudo, or %s a FILE where you may write", option)
+	case e.mend != "":
+		err = fail.Hint(err, "%s # or %s another FILE", e.mend, option)
+	case unsafe:
+		err = fail.Hint(err, "%s a FILE where only root and minimail's user may write", option)
+	default:
+		err = fail.Hint(err, "%s another FILE", option)
+	}
+	return fail.Exit(err, status)
+}
+
+// isWrong reports whether it is the setting's fault that a file cannot be used: it
+// names none that could be one of ours, whoever asks, and however long he waits.
+func isWrong(err error) bool {
+	return errors.As(err, new(exposed)) || slices.ContainsFunc([]error{fs.ErrNotExist, syscall.EISDIR, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG},
+		func(e error) bool { return errors.Is(err, e) })
+}
+
+// makeDirectory is the command that makes the missing directory of a file. Root's
+// would be of no use to a user who is to make the file in it.
+func (p Place) makeDirectory() string {
+	dir := filepath.Dir(p.real)
+	there, root := dir, os.Geteuid() == 0
+	for _, err := os.Lstat(there); err != nil && there != "/"; _, err = os.Lstat(there) {
+		there = filepath.Dir(there)
+	}
+	command := []string{"mkdir", "-p", dir}
+	if root && p.Users || !root && unix.Access(there, unix.W_OK|unix.X_OK) != nil {
+		command, root = []string{"install", "-d", "-o", privdrop.Name(p.uid), dir}, true
+	}
+	if root && (os.Geteuid() != 0 || os.Getenv("SUDO_UID") != "") { // no shell of root's reads the hint
+		command = append([]string{"sudo"}, command...)
+	}
+	return fail.Quote(command...)
 }
 
 // Append opens the file for writing at its end. A file that is not there is made
@@ -120,7 +155,7 @@ func about(doing, path, option string, err error) error {
 // never waits, and follows no link.
 func (p Place) Append(mode uint32) (*os.File, error) {
 	f, err := p.append(mode)
-	return f, about("cannot open the log", p.path, "--log-file", err)
+	return f, about("cannot open the log", p.path, "--log-file", p, err)
 }
 
 func (p Place) append(mode uint32) (*os.File, error) {
@@ -183,7 +218,7 @@ func (p Place) Apart(log Place) error {
 	if !slices.Contains([]string{p.real, lockFile(p.real), controlSocket(p.real)}, log.real) {
 		return nil
 	}
-	return fail.Hint(fmt.Errorf("cannot open the log %s: it is the pid file, or its lock or socket", log.path), "--log-file another FILE")
+	return wrong(fmt.Errorf("cannot open the log %s: it is the pid file, or its lock or socket", log.path), "--log-file another FILE")
 }
 
 // isOwn is an error unless a file is a regular one that belongs to one of

@@ -23,21 +23,24 @@ func UserName() string { return privdrop.Name(os.Getuid()) }
 // nameSomebody is for root who has nobody to become.
 const nameSomebody = "--user NAME, or SUDO_USER=NAME in /etc/default/minimail"
 
-// ToBecome is the user to become, or nil if there is nothing to give up.
+// ToBecome is the user to become, or nil if there is nothing to give up. One that
+// cannot be is a wrong setting; who cannot be looked up now may be known later.
 func ToBecome(s settings.Settings) (*user.User, error) {
 	root := os.Geteuid() == 0
 	if s.User == "" {
 		if !root {
 			return nil, refuseAnybody(strconv.Itoa(os.Getuid()))
 		}
-		return nil, fail.Hint(errors.New("no user to become: root has to become somebody else"), nameSomebody)
+		return nil, wrong(errors.New("no user to become: root has to become somebody else"), nameSomebody)
 	}
 	who, err := privdrop.Lookup(s.User)
 	switch {
+	case errors.As(err, new(privdrop.Unknown)):
+		return nil, wrong(err, "getent passwd # lists the names")
 	case err != nil:
 		return nil, fail.Hint(err, "getent passwd # lists the names")
 	case who.Uid == "0":
-		return nil, fail.Hint(errors.New("the user to become must not be root"), nameSomebody)
+		return nil, wrong(errors.New("the user to become must not be root"), nameSomebody)
 	case root:
 		return who, refuseAnybody(who.Uid)
 	case who.Uid == strconv.Itoa(os.Getuid()):
@@ -46,13 +49,18 @@ func ToBecome(s settings.Settings) (*user.User, error) {
 	return nil, fail.Exit(fail.Hint(fmt.Errorf("only root can become %s", s.User), "run it with sudo, or without --user"), fail.NeedsRoot)
 }
 
+// wrong is about a setting that says what cannot be.
+func wrong(err error, hint string, args ...any) error {
+	return fail.Exit(fail.Hint(err, hint, args...), fail.Usage)
+}
+
 // refuseAnybody is an error if a uid means nobody in particular: the kernel could
 // not tell minimail's own processes from those of strangers.
 func refuseAnybody(uid string) error {
 	if n, err := strconv.Atoi(uid); err != nil || !tunnel.IsAnybody(n) {
 		return err
 	}
-	return fail.Hint(fmt.Errorf("cannot be uid %s in a user namespace: all whom it does not know have that uid there", uid),
+	return wrong(fmt.Errorf("cannot be uid %s in a user namespace: all whom it does not know have that uid there", uid),
 		"%s; or PrivateUsers=no in minimail.service", nameSomebody)
 }
 

@@ -44,6 +44,7 @@ func (w *walk) step() error {
 	fi, err := os.Lstat(next)
 	switch {
 	case err != nil && (len(w.ahead) > 0 || !errors.Is(err, fs.ErrNotExist)):
+		w.ahead = append([]string{name}, w.ahead...) // that is as far as it goes
 		return err
 	case err == nil && fi.Mode()&fs.ModeSymlink != 0:
 		return w.follow(next, fi)

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"net"
-	"path/filepath"
 	"syscall"
 )
 
@@ -98,18 +97,6 @@ func File(doing, file string, err error) error {
 		err = errno
 	}
 	return fmt.Errorf("%s %s: %w", doing, file, err)
-}
-
-// Place is about a file that cannot be made where option says, or does not say.
-func Place(doing, file, option string, err error) error {
-	err = File(doing, file, err)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return Hint(err, "mkdir -p %s # or %s another FILE", Quote(filepath.Dir(file)), option)
-	case errors.Is(err, fs.ErrPermission):
-		return Hint(err, "run it with sudo, or %s a FILE where you may write", option)
-	}
-	return Hint(err, "%s another FILE", option)
 }
 
 // Read is about a file that is there for us to read.
