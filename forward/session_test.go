@@ -96,6 +96,7 @@ var states = map[string]struct {
 	"a part, and a mail is unanswered":     {greetedAndMail + "C: BDAT 2 LAST\nC: hi\\\nC: BDAT 6 LAST\nC: hello\\\n", false},
 	"the last chunk is accepted":           {greetedAndMail + "C: BDAT 6 LAST\nC: hello!\\\nS: 250 ok\n", false},
 	"a chunk without a size":               {greetedAndMail + "C: BDAT x\n", false},
+	"a chunk without anything":             {greetedAndMail + "C: BDAT\n", true},
 	"a mail that the server fetches":       {greetedAndMail + "C: BURL imap://me@far/INBOX;uid=1 LAST\nS: 250 ok\n", false},
 	"LMTP":                                 {"S: 220 far\nC: LHLO me\n", false},
 	"no SMTP":                              {"S: 220 far\nS: \x16\x03\x01~\n", false},

@@ -97,7 +97,7 @@ func TestALogThatRootMakesIsTheUsers(t *testing.T) {
 	if got := ownerOf(t, path); got != testbed.UidOf(t, testbed.RunAs) {
 		t.Errorf("it belongs to %d", got)
 	}
-	if got := testbed.Read(t, path); got != "a line\na line\n" {
+	if got := testbed.Read(t, path); got != strings.Repeat("from stdout\nfrom stderr\n", 2) {
 		t.Errorf("in it is %q", got)
 	}
 	if want, out := path+": it belongs to "+testbed.RunAs+", not to "+testbed.Intruder, logs(path, testbed.Intruder); !strings.Contains(out, want) {
@@ -121,7 +121,8 @@ func init() {
 			fmt.Println(err)
 			return 1
 		}
-		fmt.Fprintln(os.Stderr, "a line")
+		fmt.Println("from stdout")
+		fmt.Fprintln(os.Stderr, "from stderr")
 		return 0
 	}
 }
