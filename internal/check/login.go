@@ -239,7 +239,7 @@ func (h *hearer) where() string {
 		text += ", by " + h.key
 	}
 	if n := h.tried - 1; n > 0 && h.key != "" {
-		text += fmt.Sprintf("; %d keys were tried before it, a round trip each: IdentitiesOnly and IdentityFile save them", n)
+		text += fmt.Sprintf("; keys tried before it, a round trip each: %d, which IdentitiesOnly and IdentityFile save", n)
 	}
 	return text
 }

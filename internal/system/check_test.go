@@ -56,6 +56,18 @@ func TestAGoodSetUpIsWellAndEachPointIsALine(t *testing.T) {
 	c.says(t, "OK", "limits", `enough for 256 clients`, "")
 }
 
+func TestKeysThatAreTriedInVainAreCounted(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	for n, want := range []string{`, by \S+/key$`, `, by \S+/key; keys tried before it, a round trip each: 1, which`} {
+		if n > 0 {
+			h.Configure(t, "IdentityFile "+h.Path("otherkey"))
+		}
+		checkOf(t, m).says(t, "OK", "login", want, "")
+	}
+}
+
 // TestCheckChangesNothing: with accept-new, ssh would write into known_hosts.
 func TestCheckChangesNothing(t *testing.T) {
 	t.Parallel()
