@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +26,33 @@ func TestAnAnswerThatDoesNotTellIsAnError(t *testing.T) {
 		if s, err := diagReply(make([]byte, n)); err == nil {
 			t.Errorf("%d bytes tell %+v", n, s)
 		}
+	}
+}
+
+// TestADumpTellsOfAllOnAPort: the kernel puts many into one message.
+func TestADumpTellsOfAllOnAPort(t *testing.T) {
+	fd, err := diagSocket()
+	if err != nil {
+		t.Skip("here we may not ask: ", err)
+	}
+	unix.Close(fd)
+	first, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	port := first.Addr().(*net.TCPAddr).Port
+	for _, ip := range []string{"127.0.0.2", "127.0.0.3"} {
+		l, err := net.Listen("tcp4", fmt.Sprintf("%s:%d", ip, port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+	}
+	all, err := dump(port)
+	all = slices.DeleteFunc(all, func(s socket) bool { return !s.listens() || int(s.at.Port()) != port })
+	if err != nil || len(all) != 3 {
+		t.Errorf("%+v, %v", all, err)
 	}
 }
 
