@@ -23,6 +23,7 @@ type suite struct {
 	pkg     string
 	binary  string
 	program string        // the minimail that they run
+	overlay string        // for what they build themselves
 	took    time.Duration // all of them, without a mutant
 	skip    []string      // tests that fail by themselves
 }
@@ -57,6 +58,9 @@ func (s suite) run(limit time.Duration, env []string, args ...string) (failed, o
 	cmd := exec.Command("sh", append(mine, args...)...)
 	cmd.Dir = s.pkg
 	cmd.Env = append(append(os.Environ(), "TEST_MINIMAIL="+s.program), env...)
+	if s.overlay != "" {
+		cmd.Env = append(cmd.Env, "GOFLAGS=-overlay="+s.overlay)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -114,7 +118,7 @@ func (w *world) try(m mutant, dir string) (t try, err error) {
 	t.viable = true
 	pkg := filepath.Dir(m.file)
 	if s, ok := w.suites[pkg]; ok {
-		s.binary, s.program = filepath.Join(dir, "test"), program
+		s.binary, s.program, s.overlay = filepath.Join(dir, "test"), program, overlay
 		if err := build(pkg, s.binary, "-overlay", overlay); err != nil {
 			t.viable = false
 			return t, nil
@@ -125,7 +129,7 @@ func (w *world) try(m mutant, dir string) (t try, err error) {
 		}
 	}
 	s := w.suites[system]
-	s.program = program
+	s.program, s.overlay = program, overlay
 	// Quick ones first; a kill ends it.
 	for tests := range slices.Chunk(w.reach(m), 25) {
 		if t.test = kills(s, 4*time.Minute, tests); t.test != "" {
