@@ -45,7 +45,7 @@ type checkup struct {
 	worst  verdict // of all points
 
 	stopped   func() error // whether a signal has come: what is seen then is not so; nil: none comes
-	pid       int          // of the minimail that runs, or 0
+	running   peer.Minimail
 	listeners []peer.Listener
 	blind     error      // why listeners could not be read
 	who       *user.User // whom we became, if we did
@@ -115,8 +115,9 @@ func (c *checkup) add(name string, v verdict, text string, fixes ...string) {
 // runs, whose pid file may be in a place that its user cannot enter.
 func (c *checkup) lookAround() {
 	var ports []int
-	if _, pid, running, err := daemon.Held(daemon.FindPidFile(c.Settings)); err == nil && running {
-		c.pid = pid
+	pidFile := daemon.FindPidFile(c.Settings)
+	if _, pid, running, err := daemon.Held(pidFile); err == nil && running {
+		c.running = peer.Minimail{PID: pid, Listening: daemon.Listening(pidFile)}
 	}
 	for _, f := range c.Forwards {
 		ports = append(ports, f.Port, f.NearPort())

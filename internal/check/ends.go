@@ -142,11 +142,11 @@ func (c *checkup) checkPorts() {
 // addresses can be had.
 func (c *checkup) checkPort(name string, port int, addresses []string, need int, other string) {
 	ours, free := false, 0
-	var others []peer.Listener
+	var others, hidden []peer.Listener
 	var held []string
 	for _, a := range addresses {
-		who, itself := peer.Holders(c.listeners, a, port, c.pid)
-		ours = ours || itself
+		who, unknown, itself := peer.Holders(c.listeners, a, port, c.running)
+		hidden, ours = append(hidden, unknown...), ours || itself
 		if len(who) == 0 {
 			free++
 		}
@@ -162,12 +162,15 @@ func (c *checkup) checkPort(name string, port int, addresses []string, need int,
 		c.add(name, broken, text, append(evict(others[0]), other)...)
 	case len(others) > 0:
 		c.add(name, doubtful, text+"; ssh will use the other address", append(evict(others[0]), other)...)
+	case len(hidden) > 0:
+		c.add(name, doubtful, fmt.Sprintf("%s: minimail itself, pid %d, or somebody else, which is not to be seen", hidden[0], c.running.PID),
+			"sudo minimail check # sees it")
 	case ours:
-		c.add(name, well, fmt.Sprintf("%d is held by minimail itself, pid %d", port, c.pid))
-	case name == "port" && c.pid != 0:
+		c.add(name, well, fmt.Sprintf("%d is held by minimail itself, pid %d", port, c.running.PID))
+	case name == "port" && c.running.PID != 0:
 		next := c.Settings
 		next.Word = "restart"
-		c.add(name, doubtful, fmt.Sprintf("%d is free, though minimail runs, pid %d: with other settings?", port, c.pid),
+		c.add(name, doubtful, fmt.Sprintf("%d is free, though minimail runs, pid %d: with other settings?", port, c.running.PID),
 			fail.Quote(append([]string{"minimail"}, next.Argv()...)...)+" # a restart without options keeps the old ones")
 	default:
 		c.add(name, well, fmt.Sprintf("%d is free", port))

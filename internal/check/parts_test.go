@@ -117,7 +117,7 @@ func TestAPortThatSystemdHoldsMayBeOurs(t *testing.T) {
 	// As soon as minimail has it as well, it is minimail's.
 	out.Reset()
 	c.listeners[0].Procs = append(c.listeners[0].Procs, peer.Process{PID: 77, Parent: 1, Name: "minimail"})
-	c.pid = 77
+	c.running.PID = 77
 	c.checkPort("port", 25, forward.Loopback, 2, "another")
 	if out.String() != "OK   port      25 is held by minimail itself, pid 77\n" {
 		t.Errorf("got %q", out.String())

@@ -173,6 +173,13 @@ func ask(pidFile, wanted string) (*wire, error) {
 	return w, nil
 }
 
+// Listening is at which addresses the minimail with that pid file serves, as it
+// says; none: it has not told us.
+func Listening(pidFile string) []string {
+	r, _ := askControl(pidFile)
+	return r.Listening
+}
+
 // askControl asks the minimail with that pid file for a Report.
 func askControl(pidFile string) (Report, error) {
 	w, err := ask(pidFile, "status")

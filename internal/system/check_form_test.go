@@ -48,10 +48,15 @@ func runCheck(t *testing.T, prepared func(*exec.Cmd), options ...string) checked
 // asNobody has a command run by an ordinary user with such a home.
 func asNobody(t *testing.T, home string, env ...string) func(*exec.Cmd) {
 	t.Helper()
-	uid := uint32(testbed.UidOf(t, testbed.RunAs))
+	return as(t, testbed.RunAs, home, env...)
+}
+
+func as(t *testing.T, user, home string, env ...string) func(*exec.Cmd) {
+	t.Helper()
+	uid := uint32(testbed.UidOf(t, user))
 	return func(cmd *exec.Cmd) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-		cmd.Env = append(append(os.Environ(), "HOME="+home, "USER="+testbed.RunAs), env...)
+		cmd.Env = append(append(os.Environ(), "HOME="+home, "USER="+user), env...)
 	}
 }
 

@@ -31,6 +31,34 @@ func TestCheckNamesWhoHasThePort(t *testing.T) {
 	checkOf(t, m).isWell(t)
 }
 
+// TestCheckTakesNobodyForMinimailWhomItCannotSee: who has a port of root's only
+// root sees. Minimail says where it listens, to its own user.
+func TestCheckTakesNobodyForMinimailWhomItCannotSee(t *testing.T) {
+	t.Parallel()
+	h, far := testbed.NewHost(t), testbed.MailServer(t, nil)
+	m := h.Minimail(t, far, "--idle", "1h")
+	m.Greets(t)
+	roots, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer roots.Close()
+	port := roots.Addr().(*net.TCPAddr).Port
+	args := append(m.Cmd.Args[1:], "--forward", fmt.Sprintf("%d:%d:%s", port, testbed.FreePort(t), far))
+	ours, other := fmt.Sprintf("%d is held by minimail itself, pid %d", m.Port, m.Cmd.Process.Pid), fmt.Sprintf(`127\.0\.0\.1:%d is held by uid 0 \(root\)`, port)
+
+	c := runCheck(t, asNobody(t, "/"), args...)
+	c.exits(t, 2)
+	c.says(t, "OK", "port", ours, "")
+	c.says(t, "FAIL", "port", other+"$", "sudo ss -ltnp")
+
+	c = runCheck(t, as(t, testbed.Intruder, "/"), append(args, "--user", testbed.Intruder)...)
+	hidden := fmt.Sprintf(": minimail itself, pid %d, or somebody else, which is not to be seen$", m.Cmd.Process.Pid)
+	c.says(t, "WARN", "port", fmt.Sprintf(`127\.0\.0\.1:%d is held by uid 0 \(root\)`, m.Port)+hidden, "sudo minimail check # sees it")
+	c.says(t, "WARN", "port", other+hidden, "sudo minimail check # sees it")
+	c.says(t, "WARN", "tunnel", fmt.Sprintf(`127\.0\.0\.1:%d is held by uid \d+ \(%s\)`, m.Near, testbed.RunAs)+hidden, "sudo minimail check # sees it")
+}
+
 // TestCheckNamesWhoHasTheTunnelsPort: if one family is left, ssh is content.
 func TestCheckNamesWhoHasTheTunnelsPort(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -43,15 +44,21 @@ func (l Listener) owner() string {
 	return who
 }
 
+// A Minimail is one that runs; zero: none does.
+type Minimail struct {
+	PID       int
+	Listening []string // at which addresses, as it says; none: it cannot be asked
+}
+
 // Holders are those of all who keep others from listening at an address and port,
-// and whether the minimail with that pid (0: none runs) does, or its ssh. A socket
-// that does not listen need not be in the way, and before Linux 6.8 the kernel does
-// not even tell of it: so listening is tried for a moment, unless minimail runs,
-// whose ssh could be about to do the same.
-func Holders(all []Listener, address string, port, minimail int) (others []Listener, itself bool) {
+// and whether the minimail that runs does, or its ssh. Of the hidden ones that
+// cannot be known. A socket that does not listen need not be in the way, and before
+// Linux 6.8 the kernel does not even tell of it: so listening is tried for a
+// moment, unless minimail runs, whose ssh could be about to do the same.
+func Holders(all []Listener, address string, port int, minimail Minimail) (others, hidden []Listener, itself bool) {
 	at := netip.AddrPortFrom(netip.MustParseAddr(address), uint16(port))
 	inUse := false
-	if minimail == 0 {
+	if minimail.PID == 0 {
 		l, err := net.Listen("tcp", at.String())
 		if err == nil {
 			l.Close()
@@ -61,26 +68,45 @@ func Holders(all []Listener, address string, port, minimail int) (others []Liste
 	for _, l := range all {
 		switch {
 		case int(l.At.Port()) != port || !l.inTheWay(address):
-		case minimail != 0 && l.isOf(minimail):
+		case l.isOf(minimail):
 			itself = true
-		case !l.Deaf || minimail != 0 || inUse:
+		case l.mayBeOf(minimail):
+			hidden = append(hidden, l)
+		case !l.Deaf || minimail.PID != 0 || inUse:
 			others = append(others, l)
 		}
 	}
 	if inUse && len(others) == 0 {
 		others = []Listener{{At: at, UID: Unknown, Deaf: true}}
 	}
-	return others, itself
+	return others, hidden, itself
 }
 
-// isOf reports whether it is minimail, or its ssh, that listens. If we may not
-// see who it is, the user has to do: a port that was bound before the drop is
-// root's.
-func (l Listener) isOf(minimail int) bool {
+// isOf reports whether it is minimail, or its ssh, that listens. If we may not see
+// who does, minimail's word decides.
+func (l Listener) isOf(m Minimail) bool {
 	if len(l.Procs) == 0 {
-		return l.UID == 0 || l.UID == os.Getuid()
+		return slices.Contains(m.Listening, l.At.String())
 	}
-	return slices.ContainsFunc(l.Procs, func(p Process) bool { return p.PID == minimail || p.launchedBy(minimail) })
+	return m.PID != 0 && slices.ContainsFunc(l.Procs, func(p Process) bool { return p.PID == m.PID || p.launchedBy(m.PID) })
+}
+
+// mayBeOf reports whether nobody tells us that it is not minimail's. A port that it
+// has bound before it has given root up is root's.
+func (l Listener) mayBeOf(m Minimail) bool {
+	if m.PID == 0 || len(l.Procs) > 0 || len(m.Listening) > 0 {
+		return false
+	}
+	uid, known := ownerOf(m.PID)
+	return l.UID == 0 || !known || l.UID == uid
+}
+
+// ownerOf is the user as whom a process runs (proc_pid_status(5)).
+func ownerOf(pid int) (uid int, known bool) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, ids, _ := strings.Cut(string(b), "\nUid:")
+	_, err := fmt.Sscan(ids, &uid)
+	return uid, err == nil
 }
 
 // inTheWay reports whether nobody else can listen at address because of l. An
