@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -57,19 +56,13 @@ func held(path string) (exists bool, pid int, running bool, err error) {
 
 // readPid returns the pid in a file and whose file it is.
 func readPid(path string) (pid, owner int, err error) {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return 0, 0, err
-	}
-	if !fi.Mode().IsRegular() { // to open it could take for ever
-		return 0, 0, exposed{"it is no regular file", ""}
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	f, err := settings.Open(path)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer f.Close()
-	if fi, err = f.Stat(); err != nil {
+	fi, err := f.Stat()
+	if err != nil {
 		return 0, 0, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxPidFile+1))

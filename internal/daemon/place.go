@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minimail/internal/fail"
+	"minimail/internal/settings"
 	"minimail/privdrop"
 )
 
@@ -127,7 +128,7 @@ func about(doing, path, option string, p Place, err error) error {
 // isWrong reports whether it is the setting's fault that a file cannot be used: it
 // names none that could be one of ours, whoever asks, and however long he waits.
 func isWrong(err error) bool {
-	return errors.As(err, new(exposed)) || slices.ContainsFunc([]error{fs.ErrNotExist, syscall.EISDIR, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG},
+	return errors.As(err, new(exposed)) || slices.ContainsFunc([]error{settings.ErrIrregular, fs.ErrNotExist, syscall.EISDIR, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG},
 		func(e error) bool { return errors.Is(err, e) })
 }
 

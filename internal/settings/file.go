@@ -6,14 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
-	"unicode/utf8"
 
-	"github.com/hashicorp/go-envparse"
 	"github.com/xrash/smetrics"
 
 	"minimail/internal/fail"
@@ -29,15 +25,14 @@ type entry struct{ value, line string }
 // that nobody has named. With an error come the settings of the lines that are
 // in order.
 func readFile(file string, named bool) (map[string][]entry, error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO has no writer
-	if err == nil && IsDir(file) {
-		f.Close()
-		err = syscall.EISDIR
-	}
+	f, err := open(file)
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return nil, nil
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrIrregular):
+		return nil, fail.Hint(fail.File("cannot read the settings", file, err), "--settings another FILE # the daemon reads it once more, and so does a restart")
+	case err != nil:
 		return nil, fail.Read("cannot read the settings", file, "--settings", err)
 	}
 	defer f.Close()
@@ -62,11 +57,12 @@ func parseFile(r io.Reader, file string) (map[string][]entry, error) {
 			err = errors.New("there is a byte order mark in front of it: save the file without")
 		}
 		switch {
+		case errors.Is(err, errNeeds) && !isOurs(name): // sh does something else there
 		case err != nil:
 			first = orFirst(first, fail.Hint(fmt.Errorf("%s: expected NAME=value: %w", at, err), form))
 		case name == "":
 		case !slices.Contains(names(), name):
-			if strings.HasPrefix(name, "MINIMAIL_") || isMeant(name) {
+			if isOurs(name) {
 				first = orFirst(first, fail.Hint(fmt.Errorf("%s: unknown setting %s", at, name), "%s", didYouMean(nearest(name, names()), "minimail --help lists the options")))
 			}
 		case value == "":
@@ -85,33 +81,70 @@ func parseFile(r io.Reader, file string) (map[string][]entry, error) {
 	return all, first
 }
 
-// isMeant reports whether a name is one of ours but for its prefix, as
-// MINIMAL_HOST and minimail_host.
-func isMeant(name string) bool {
-	return slices.ContainsFunc(names(), func(known string) bool {
+// isOurs reports whether a name is one of ours, or means to be, as MINIMAL_HOST and
+// minimail_host.
+func isOurs(name string) bool {
+	return strings.HasPrefix(name, "MINIMAIL_") || slices.Contains(names(), name) || slices.ContainsFunc(names(), func(known string) bool {
 		return strings.HasPrefix(known, "MINIMAIL_") && smetrics.WagnerFischer(strings.ToUpper(name), known, 1, 1, 1) <= 1
 	})
 }
 
+var (
+	assignment = regexp.MustCompile(`^(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=(.*)$`)
+	// word is one of sh's, and part what is quoted in it.
+	word    = regexp.MustCompile(`^(?:[^ \t'"\\;&|<>()]|` + part.String() + `)*`)
+	part    = regexp.MustCompile(`\\.|'[^']*'|"(?:[^"\\]|\\.)*"`)
+	escaped = regexp.MustCompile("\\\\([\"\\\\$`])") // within "
+
+	errNeeds = errors.New("spaces, and signs such as ; and &, need quotes around the value")
+)
+
 // parseLine reads one line; an empty one has no name.
 func parseLine(line string) (name, value string, err error) {
-	m, err := envparse.Parse(strings.NewReader(line))
-	if bad := (*envparse.ParseError)(nil); errors.As(err, &bad) {
-		return "", "", bad.Err
+	line = strings.Trim(line, " \t\r")
+	if line == "" || line[0] == '#' {
+		return "", "", nil
 	}
-	for name, value = range m {
+	m := assignment.FindStringSubmatch(line)
+	if m == nil {
+		return "", "", errors.New("it does not begin with a name and =")
 	}
-	if utf8.ValidString(line) && !utf8.ValidString(value) { // envparse 0.1.0 has lost a byte before a comment
-		return "", "", errors.New("the comment behind it needs a line of its own")
-	}
-	if glued.MatchString(line) {
-		return "", "", errors.New("a # in a value needs quotes around the value")
-	}
-	return name, strings.TrimRight(value, " \t"), nil
+	value, err = unquote(m[2])
+	return m[1], value, err
 }
 
-// glued is a # that sh takes for a part of the value, and envparse for a comment.
-var glued = regexp.MustCompile(`^\s*(export\s+)?(MINIMAIL_\w+|SUDO_USER)\s*=[^#'"]*[^\s#'"=]#`)
+// unquote is what sh makes of the text behind a name's = (POSIX.1-2024, Shell
+// Command Language, 2.2 and 2.3), but that $ and ` mean nothing. So does systemd
+// (systemd.exec(5), EnvironmentFile=), unless quotes or a comment come later.
+func unquote(text string) (string, error) {
+	if i := strings.IndexFunc(text, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }); i >= 0 {
+		return "", fmt.Errorf("there is a control character in it: %q", text[i])
+	}
+	value := strings.TrimLeft(text, " \t")
+	if value != text && strings.HasPrefix(value, "#") {
+		return "", nil
+	}
+	value = word.FindString(value)
+	behind := strings.TrimLeft(text, " \t")[len(value):]
+	switch rest := strings.TrimLeft(behind, " \t"); {
+	case rest == "" || rest != behind && rest[0] == '#':
+	case rest == `\`:
+		return "", errors.New(`a \ at its end: each setting has one line`)
+	case rest == behind && (rest[0] == '"' || rest[0] == '\''):
+		return "", fmt.Errorf("unmatched %c", rest[0])
+	default:
+		return "", errNeeds
+	}
+	return part.ReplaceAllStringFunc(value, func(p string) string {
+		switch p[0] {
+		case '\\':
+			return p[1:]
+		case '"':
+			return escaped.ReplaceAllString(p[1:len(p)-1], "$1")
+		}
+		return p[1 : len(p)-1]
+	}), nil
+}
 
 func orFirst(first, err error) error {
 	if first != nil {
