@@ -207,7 +207,7 @@ func TestAServerWhoseClientsSpeakFirstIsFoundOpen(t *testing.T) {
 	m := h.Prepare(t, far, "--protocol", "tcp")
 	c := checkOf(t, m)
 	c.isWell(t)
-	c.says(t, "OK", "far end", q(far)+" is open", "")
+	c.says(t, "OK", "far end", q(far+" is open, and waits for us to speak (2s)"), "")
 	// A server that is not there is noticed all the same.
 	c = checkOf(t, h.Prepare(t, fmt.Sprintf("127.0.0.1:%d", testbed.FreePort(t)), "--protocol", "tcp"))
 	c.exits(t, 2)
