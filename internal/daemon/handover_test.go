@@ -75,3 +75,54 @@ func TestWhoAsksForOurPlaceAndIsNotReadyIsHungUpOn(t *testing.T) {
 		}
 	}
 }
+
+// TestAClientThatWasPassedOnIsHeldByNobodyElse: he is to see it when it is closed.
+func TestAClientThatWasPassedOnIsHeldByNobodyElse(t *testing.T) {
+	control, err := net.Listen("unix", filepath.Join(t.TempDir(), "control"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	heir, err := net.Dial("unix", control.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := control.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := newWire(c.(*net.UnixConn))
+	door, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer door.Close()
+	client, err := net.Dial("tcp", door.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	served, err := door.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := served.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.send(item{Is: "client", Name: "127.0.0.1:25"}, f); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	served.Close()
+	old.close()
+	passed := 0
+	(&Predecessor{wire: newWire(heir.(*net.UnixConn))}).Clients(func(at string, client net.Conn) {
+		passed++
+		client.Close()
+	})
+	_ = client.SetReadDeadline(time.Now().Add(time.Minute))
+	if n, err := client.Read(make([]byte, 1)); passed != 1 || n > 0 || err != io.EOF {
+		t.Errorf("%d clients; after the end: %d bytes, %v", passed, n, err)
+	}
+}

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"minimail/internal/fail"
 	"minimail/internal/settings"
 )
 
@@ -19,6 +21,22 @@ func TestASignalWhileSSHIsProvedIsNotLost(t *testing.T) {
 	for i := range 100 {
 		if _, err := prove(settings.Settings{SSH: ssh}); !errors.Is(err, errStopped) {
 			t.Fatalf("try %d: %v", i, err)
+		}
+	}
+}
+
+func TestAnSSHThatCannotBeRunIsAWrongSetting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ssh")
+	for _, make := range []func() error{
+		func() error { return nil },
+		func() error { return os.WriteFile(path, []byte("no program"), 0o755) },
+	} {
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := prove(settings.Settings{SSH: path})
+		if err == nil || !strings.HasPrefix(err.Error(), "cannot run ssh: ") || fail.Status(err) != fail.Usage {
+			t.Errorf("%v", err)
 		}
 	}
 }

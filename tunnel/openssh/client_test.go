@@ -224,3 +224,16 @@ func TestWhatBoundsALoginAndASilentLinkIsToldWithWhoseItIs(t *testing.T) {
 		}
 	}
 }
+
+// TestATrialAsksForNoHostKeysWhereSSHCould: UpdateHostKeys came with 6.8.
+func TestATrialAsksForNoHostKeysWhereSSHCould(t *testing.T) {
+	for _, c := range []struct {
+		version Version
+		want    bool
+	}{{Version{6, 7}, false}, {Version{6, 8}, true}, {Version{7, 0}, true}, {Version{9, 2}, true}} {
+		client := &Client{Version: c.version, Command: Command{Host: "far", Program: "ssh"}}
+		if got := slices.Contains(options(client.ArgvOfTrial(Files{})), "UpdateHostKeys=no"); got != c.want {
+			t.Errorf("%v: %v, want %v", c.version, got, c.want)
+		}
+	}
+}
