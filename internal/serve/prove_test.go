@@ -30,6 +30,9 @@ func TestAnSSHThatCannotBeRunIsAWrongSetting(t *testing.T) {
 	for _, make := range []func() error{
 		func() error { return nil },
 		func() error { return os.WriteFile(path, []byte("no program"), 0o755) },
+		func() error { // it is not there any more for the second question
+			return os.WriteFile(path, []byte("#!/bin/sh\nrm \"$0\"; echo OpenSSH_9.2p1 >&2\n"), 0o755)
+		},
 	} {
 		if err := make(); err != nil {
 			t.Fatal(err)
