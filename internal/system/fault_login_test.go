@@ -234,6 +234,24 @@ func TestFault33HostileConfig(t *testing.T) {
 	}
 }
 
+func TestFault33AForwardAmongTheOptionsIsNotOurNearEnd(t *testing.T) {
+	t.Parallel()
+	for name, option := range map[string]string{
+		"of both families": "LocalForward=%NEAR% localhost:9",
+		"of one":           "LocalForward=127.0.0.1:%NEAR% localhost:9",
+		"dynamic":          "DynamicForward=%NEAR%",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := testbed.NewHost(t)
+			m := h.Prepare(t, testbed.MailServer(t, nil))
+			m.Cmd.Args = append(m.Cmd.Args, "--ssh-option", strings.ReplaceAll(option, "%NEAR%", strconv.Itoa(m.Near)))
+			m.Start(t)
+			m.Greets(t)
+		})
+	}
+}
+
 func TestFault33LiveMaster(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)

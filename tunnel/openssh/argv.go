@@ -21,9 +21,9 @@ type Command struct {
 // arguments are those of the tunnel, with values of ours for what the user has
 // left open. ssh takes the first value it sees of an option, so what supervision
 // depends on comes first, then what the user wants, then our defaults. All of it
-// beats ssh_config.
+// beats ssh_config. The first forward gets the port, so ours come before the user's.
 func (c Command) arguments(version Version, defaults []string) []string {
-	argv := append(c.file(), "-N")
+	argv := append(append(c.file(), "-N"), each("-L", c.Forwards)...)
 	options := []string{
 		// It must stay our child, and be the one that has the near end.
 		"ControlMaster=no", "ControlPath=none", "ControlPersist=no",
@@ -45,7 +45,6 @@ func (c Command) arguments(version Version, defaults []string) []string {
 		options = append(options, "ForkAfterAuthentication=no")
 	}
 	argv = append(argv, each("-o", slices.Concat(options, c.Options, defaults))...)
-	argv = append(argv, each("-L", c.Forwards)...)
 	return append(argv, "--", c.Host)
 }
 
