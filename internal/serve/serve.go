@@ -3,9 +3,11 @@ package serve
 
 import (
 	"os"
+	"os/signal"
 	"os/user"
 	"runtime/debug"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/rs/zerolog"
 
@@ -33,6 +35,8 @@ type life struct {
 // Run is the daemon's life, or the foreground's. If it cannot begin, the clients of
 // the service manager's sockets are told why.
 func Run(s settings.Settings, tell *daemon.Teller) error {
+	// Who reads the log of one in the foreground may leave: Go would end us (os/signal).
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	in := forward.NewInherited()
 	spare := spares(in)
 	l, err := prepare(s, tell, in)

@@ -39,6 +39,30 @@ func TestFault31DiskIsFull(t *testing.T) {
 	m.Greets(t)
 }
 
+func TestFault31WhoReadsTheLogHasLeft(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	log, err := m.Cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = m.Cmd.Process.Signal(syscall.SIGTERM)
+		_ = m.Cmd.Wait()
+		m.NobodyLeft(t)
+	})
+	for lines := bufio.NewScanner(log); !strings.Contains(lines.Text(), "listening") && lines.Scan(); {
+	}
+	log.Close()
+	m.Greets(t)
+	m.Down(t)
+	m.Greets(t)
+}
+
 func TestFault32LogIsMovedAway(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
