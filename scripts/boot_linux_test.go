@@ -125,7 +125,7 @@ func TestTheInitScriptPrefersTheUserOfTheSettings(t *testing.T) {
 		// Without one in the file it is as in the article.
 		s := strings.Replace(testbed.Read(t, testbed.SettingsFile), "\nSUDO_USER=", "\n#SUDO_USER=", 1)
 		testbed.Write(t, testbed.SettingsFile, s)
-		m.Run(t, 1, "/etc/init.d/minimail", "start")
+		m.Run(t, 2, "/etc/init.d/minimail", "start")
 		m.Run(t, 0, "SUDO_USER="+testbed.Owner, "/etc/init.d/minimail", "start")
 		m.IsOwners(t, m.Pid(t))
 		m.Run(t, 0, "/etc/init.d/minimail", "stop")

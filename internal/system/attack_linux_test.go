@@ -124,11 +124,11 @@ func TestRootGivesAwayNoFileThatIsThere(t *testing.T) {
 		hard:                           "it has another name, a hard link",
 		v.home:                         "is a directory",
 	} {
-		if said, code := v.tries(t, pid, log); code != 1 || !strings.Contains(said, "cannot open the log "+log+": "+want) || !strings.Contains(said, "\nhint: ") {
+		if said, code := v.tries(t, pid, log); code != 2 || !strings.Contains(said, "cannot open the log "+log+": "+want) || !strings.Contains(said, "\nhint: ") {
 			t.Errorf("%s: exit %d: %s", log, code, said)
 		}
 	}
-	if said, code := v.tries(t, hard, filepath.Join(v.home, "log")); code != 1 || !strings.Contains(said, "it has another name") {
+	if said, code := v.tries(t, hard, filepath.Join(v.home, "log")); code != 2 || !strings.Contains(said, "it has another name") {
 		t.Errorf("exit %d: %s", code, said)
 	}
 }
@@ -177,7 +177,7 @@ func TestADirectoryThatOthersCanChangeIsRefusedAndNamed(t *testing.T) {
 			file := filepath.Join(dir, "m")
 			files := []string{"--pid-file", filepath.Join(v.home, "p"), "--log-file", filepath.Join(v.home, "l"), option, file}
 			said, code := v.says(t, append([]string{"start"}, files...)...)
-			if code != 1 || !strings.Contains(said, file+": "+want[0]+"\nhint: ") || !strings.Contains(said, want[1]) {
+			if code != 2 || !strings.Contains(said, file+": "+want[0]+"\nhint: ") || !strings.Contains(said, want[1]) {
 				t.Errorf("%s: exit %d: %s", file, code, said)
 			}
 			if testbed.Exists(file) {
