@@ -43,6 +43,7 @@ func readAll(jumps bool, lines ...[]said) (h Heard, v Verdict) {
 const (
 	closedEarly = "kex_exchange_identification: Connection closed by remote host"
 	wayClosed   = "Connection closed by UNKNOWN port 65535"
+	wayBroken   = "banner exchange: Connection to UNKNOWN port 65535: Broken pipe"
 	denied      = "me@far: Permission denied (publickey)."
 	letIn       = `Authenticated to far ([192.0.2.1]:22) using "publickey".`
 )
@@ -71,6 +72,10 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 			why: "Received disconnect from 192.0.2.1 port 22:11: come back tomorrow", fail: Unclear, means: SentAway},
 		"two jump hosts, of which the first lets in": {lines: [][]said{own(implicit + "ssh -J a -v -W '[%h]:%p' b"), rest(implicit+"ssh -v -W '[%h]:%p' a", letIn), own("Connection timed out during banner exchange", "Connection to UNKNOWN port 65535 timed out")},
 			why: "on the way to the host: Connection timed out during banner exchange", fail: Hidden, means: WaySilent, onWay: true},
+		"a host that hangs up behind a jump host": {lines: [][]said{own(implicit + "ssh -v -W '[%h]:%p' a"), rest(letIn), own(closedEarly, wayClosed)},
+			why: closedEarly, fail: Early, means: HungUp},
+		"a host that is gone before ssh's first line, behind a jump host": {lines: [][]said{own(implicit + "ssh -v -W '[%h]:%p' a"), rest(letIn), own(wayBroken)},
+			why: wayBroken, fail: Early, means: HungUp},
 		"an account that has expired": {lines: [][]said{rest("Welcome", pam), own("Connection closed by 192.0.2.1 port 22")},
 			why: "Connection closed by 192.0.2.1 port 22, after it had said: Your account has expired; please contact your system administrator", fail: Unclear, means: Closed},
 		"a login cut off":           {lines: [][]said{own("Connection reset by 192.0.2.1 port 22")}, why: "Connection reset by 192.0.2.1 port 22", fail: Unclear, means: Closed},
