@@ -128,7 +128,7 @@ func (s *Settings) fill() error {
 	r := &reader{c: s.call.context(), call: s.call}
 	s.Host = r.c.String("host")
 	s.SSH = r.program("ssh")
-	s.SSHConfig = r.path("ssh-config")
+	s.SSHConfig = r.file("ssh-config")
 	s.SSHOptions = r.sshOptions("ssh-option")
 	s.Forwards = r.forwards("forward", r.oneOf("protocol", "auto", "smtp", "tcp"))
 	s.Idle = r.duration("idle", 0)

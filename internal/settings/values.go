@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -95,6 +96,19 @@ func (r *reader) path(name string) string {
 		r.bad(name, v, "a file name: "+err.Error())
 	}
 	return abs
+}
+
+// file is the path of one that ssh is to read, for which there may be none.
+func (r *reader) file(name string) string {
+	v := r.path(name)
+	f, err := open(v)
+	if err == nil {
+		f.Close()
+	}
+	if errors.Is(err, ErrIrregular) {
+		r.bad(name, v, "a regular file: each ssh reads it anew")
+	}
+	return v
 }
 
 // program is a path if it has a slash, and looked up in PATH if it has none.

@@ -47,6 +47,21 @@ func TestCheckNamesAKeyWithAPassphrase(t *testing.T) {
 	checkOf(t, m).isWell(t)
 }
 
+// TestCheckWaitsAtNoFIFOOfSSHs: it is named, and nothing is tried with it.
+func TestCheckWaitsAtNoFIFOOfSSHs(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	fifo := filepath.Join(testbed.PublicDir(t), "fifo")
+	testbed.Run(t, "mkfifo", "-m", "666", fifo)
+	for _, option := range []string{"UserKnownHostsFile", "GlobalKnownHostsFile", "IdentityFile"} {
+		c := checkOf(t, m, "--ssh-option", option+"="+fifo)
+		c.exits(t, 2)
+		c.says(t, "FAIL", "ssh -G", "ssh would wait at "+q(fifo)+", which is no regular file", "ls -l "+q(fifo))
+		c.says(t, "FAIL", "login", "not tried: see above", "")
+	}
+}
+
 // TestCheckWarnsOfAKeyThatOnlyAnAgentHas: it works now, and will not at boot.
 func TestCheckWarnsOfAKeyThatOnlyAnAgentHas(t *testing.T) {
 	t.Parallel()

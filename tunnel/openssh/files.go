@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Files are those that ssh's settings name, and the programs that know them.
@@ -80,12 +82,19 @@ func (f Files) KnownAs(ctx context.Context) (host, file string) {
 // Unreadable is a file of known hosts that is there and that ssh may not read, or "".
 func (f Files) Unreadable() string {
 	for _, name := range f.KnownHosts() {
-		file, err := os.Open(name)
-		if errors.Is(err, fs.ErrPermission) {
+		if errors.Is(unix.Access(name, unix.R_OK), fs.ErrPermission) {
 			return name
 		}
-		if err == nil {
-			file.Close()
+	}
+	return ""
+}
+
+// FIFO is a key, or a file of known hosts, where ssh would wait until somebody writes
+// into it, or "".
+func (f Files) FIFO() string {
+	for _, name := range slices.Concat(f.Keys(), f.KnownHosts()) {
+		if fi, err := os.Stat(name); err == nil && fi.Mode()&fs.ModeNamedPipe != 0 {
+			return name
 		}
 	}
 	return ""
