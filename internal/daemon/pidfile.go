@@ -157,10 +157,23 @@ func isPidFile(path string, uid int) error {
 	if err := isOwn(path, fi, uid, 0); err != nil {
 		return err
 	}
-	if fi.Size() > maxPidFile {
+	if fi.Size() > maxPidFile || !strings.HasSuffix(path, "pid") && hasText(path) {
 		return exposed{"it is no pid file: it has something else in it", fail.Quote("ls", "-l", path)}
 	}
 	return nil
+}
+
+// hasText reports whether what is in a file is no pid: /etc/hostname named by
+// mistake is short, too. A garbled file whose name says that it is a pid file is one.
+func hasText(path string) bool {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	text := make([]byte, maxPidFile)
+	n, _ := unix.Read(fd, text)
+	return strings.Trim(string(text[:max(n, 0)]), "0123456789 \n\x00") != ""
 }
 
 func sameFile(f *os.File, path string) bool {

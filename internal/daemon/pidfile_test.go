@@ -171,15 +171,20 @@ func TestAStalePidFileIsRemovedAndAMissingOneNotMade(t *testing.T) {
 }
 
 func TestAFileThatIsNoPidFileIsNeitherWrittenNorRemoved(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "diary")
-	diary := strings.Repeat("Today the power has failed.\n", 10)
-	testbed.Write(t, path, diary)
-	if _, err := Lock(path, nil); err == nil || !strings.Contains(err.Error(), path+": it is no pid file") {
-		t.Errorf("it is taken: %v", err)
-	}
-	removeStale(path)
-	if got := testbed.Read(t, path); got != diary {
-		t.Errorf("in it is %q", got)
+	for name, text := range map[string]string{
+		"diary.pid": strings.Repeat("Today the power has failed.\n", 10),
+		"hostname":  "here\n",
+		"version":   "12.9\n",
+	} {
+		path := filepath.Join(t.TempDir(), name)
+		testbed.Write(t, path, text)
+		if _, err := Lock(path, nil); err == nil || !strings.Contains(err.Error(), path+": it is no pid file") {
+			t.Errorf("%s is taken: %v", name, err)
+		}
+		removeStale(path)
+		if got := testbed.Read(t, path); got != text {
+			t.Errorf("in %s is %q", name, got)
+		}
 	}
 }
 
