@@ -191,7 +191,7 @@ func evict(l peer.Listener) []string {
 	case services[p.Name] != "":
 		return []string{"sudo systemctl disable --now " + services[p.Name]}
 	case p.Name == "minimail":
-		return []string{"sudo minimail stop # or give check the --pid-file of the one that runs"}
+		return []string{"sudo " + daemon.StopOf(p.PID) + " # or give check the --pid-file of the one that runs"}
 	default:
 		return []string{fmt.Sprintf("sudo kill %d", p.PID)}
 	}

@@ -77,7 +77,7 @@ func TestTheServiceOfAKnownMailServerIsWhatToStop(t *testing.T) {
 	for name, want := range map[string]string{
 		"exim4":    "sudo systemctl disable --now exim4",
 		"master":   "sudo systemctl disable --now postfix",
-		"minimail": "sudo minimail stop # or give check the --pid-file of the one that runs",
+		"minimail": "sudo kill 77 # or give check the --pid-file of the one that runs",
 		"nc":       "sudo kill 77",
 		"smtpd":    "sudo systemctl disable --now opensmtpd",
 		"":         "sudo ss -ltnp 'sport = :25' # shows who it is; then stop it",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -78,6 +79,25 @@ func parsePid(text string) int {
 		return 0
 	}
 	return int(pid)
+}
+
+// StopOf is the command that stops a minimail that may have another pid file than
+// ours: one that it has open (proc_pid_fd(5)), as far as we may look.
+func StopOf(pid int) string {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	all, _ := os.ReadDir(dir)
+	for _, fd := range all {
+		path, _ := os.Readlink(filepath.Join(dir, fd.Name()))
+		if its, _, err := readPid(path); err != nil || its != pid {
+			continue
+		}
+		command := []string{"minimail", "stop"}
+		if path != servicePidFile() { // systemd's is found, and it is for systemd to stop it
+			command = append(command, "--pid-file", path)
+		}
+		return fail.Quote(command...)
+	}
+	return fmt.Sprintf("kill %d", pid)
 }
 
 // isLocked reports whether somebody holds a pid file's lock; who may not open it

@@ -25,7 +25,7 @@ func Reload(s settings.Settings, life Life) error {
 
 // NotRunning is the error that nobody holds a pid file.
 func NotRunning(path string) error {
-	return fail.Exit(fail.Hint(fmt.Errorf("not running: nobody holds the pid file %s", path), "pgrep -a minimail # shows one that has another --pid-file"), fail.NotRunning)
+	return fail.Exit(fail.Hint(fmt.Errorf("not running: nobody holds the pid file %s", path), "pgrep -a minimail # shows one that has another pid file; kill PID stops it"), fail.NotRunning)
 }
 
 // replace has the new minimail take over from the running one, which goes on

@@ -151,7 +151,7 @@ func bindError(f forward.Spec, err error) error {
 		return fail.Exit(fail.Hint(err, "run it with sudo, or with --forward %d:%s:%s", forward.OtherPort(f.Port), f.Near, f.Far), fail.NeedsRoot)
 	case errors.Is(err, syscall.EADDRINUSE):
 		if pid := minimailAt(f.Port); pid != 0 {
-			return fail.Hint(err, "minimail status # another minimail, pid %d, serves there; if its pid file is gone: kill %d", pid, pid)
+			return fail.Hint(err, "%s # another minimail, pid %d, serves there", daemon.StopOf(pid), pid)
 		}
 		return fail.Hint(err, "sudo ss -ltnp 'sport = :%d' # shows who has it: a mail server?", f.Port)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
