@@ -40,6 +40,9 @@ type Meaning struct {
 	// nothing to add. Failure is then what it means for the next pause.
 	Why     string
 	Failure string
+	// Useless is that the command will make no tunnel, though it may go on: it is
+	// stopped, and has failed.
+	Useless bool
 	// Beside is that the line is only for who wants to know everything.
 	Beside bool
 }
@@ -122,6 +125,9 @@ func (e *ear) hear(line string, fromLog bool) {
 		e.soon(failure{why: errors.New(m.Why), kind: Unseen})
 	}
 	e.l.remember(m)
+	if m.Useless {
+		e.stop(failure{why: errors.New(m.Why), kind: m.Failure})
+	}
 }
 
 // soon stops ssh because of err, unless somebody is answered until then. ssh

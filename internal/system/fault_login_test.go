@@ -72,6 +72,21 @@ func TestFault03ChangedHostKey(t *testing.T) {
 	m.Log.Wait(t, "REMOTE HOST IDENTIFICATION HAS CHANGED")
 }
 
+func TestFault03ChangedHostKeyThatIsNotChecked(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	h.Configure(t, "StrictHostKeyChecking no")
+	h.Trust(t, "otherkey.pub")
+	m := h.Minimail(t, testbed.MailServer(t, nil))
+	c := checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "host key", "is not the one in .*known_hosts", "ssh-keygen -R")
+	rejected(t, m, "Port forwarding is disabled to avoid man-in-the-middle attacks .Offending .*known_hosts:1.", func() { h.Trust(t, "hostkey.pub") })
+	if n := h.Log.Count("Accepted publickey"); n != 1 {
+		t.Errorf("ssh has logged in %d times, want once, to the host that is known", n)
+	}
+}
+
 func TestFault04HostNameDoesNotResolve(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)

@@ -19,6 +19,8 @@ type Heard struct {
 	Why string
 	// Failure is what that means for the next pause.
 	Failure string
+	// Useless is that ssh will make no tunnel, though it may go on.
+	Useless bool
 	// Beside is that ssh says this line only because we want to know which hop
 	// fails (see Client.Argv).
 	Beside bool
@@ -54,6 +56,7 @@ type Reader struct {
 	mu         sync.Mutex
 	own, other voice
 	in         bool
+	useless    bool
 	deaf       bool     // a host has said why it sends us away: its words may look like ssh's
 	known      bool     // who the host is, if ssh is verbose
 	doubted    bool     // somebody has said more before that, and his words may be what follows
@@ -78,6 +81,9 @@ func (r *Reader) Read(line string, fromLog bool) Heard {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, v := parse(line), &r.other
+	if r.useless {
+		return Heard{}
+	}
 	if fromLog {
 		v = &r.own
 		if r.deaf && s.means != Leave {
@@ -109,6 +115,8 @@ func (r *Reader) Read(line string, fromLog bool) Heard {
 			r.own, r.other = voice{spoken: true}, voice{} // what was said before explains nothing from now on
 		}
 	}
+	r.useless = fromLog && s.means == HostKey
+	h.Useless = r.useless
 	h.Why, h.Failure = r.why()
 	return h
 }

@@ -90,6 +90,8 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 			why: "kex_exchange_identification: banner line contains invalid characters", fail: Early, means: NotSSH},
 		"an unknown host key": {lines: [][]said{own("No ED25519 host key is known for far and you have requested strict checking.", "Host key verification failed.")},
 			why: "Host key verification failed (No ED25519 host key is known for far and you have requested strict checking)", fail: Definite, means: HostKey, host: "far"},
+		"a changed host key that is not checked": {lines: [][]said{own("Offending ED25519 key in /kh:1", "Port forwarding is disabled to avoid man-in-the-middle attacks.", "UpdateHostkeys is disabled because the host key is not trusted.", letIn)},
+			why: "Port forwarding is disabled to avoid man-in-the-middle attacks (Offending ED25519 key in /kh:1)", fail: Definite, means: HostKey},
 		"a host key that is revoked": {lines: [][]said{own("ED25519 host key for far was revoked and you have requested strict checking.", "Host key verification failed.")},
 			why: "Host key verification failed (ED25519 host key for far was revoked and you have requested strict checking)", fail: Definite, means: Revoked, host: "far"},
 		"an sshd too old": {lines: [][]said{own("Unable to negotiate with 192.0.2.1 port 22: no matching host key type found. Their offer: ssh-dss")},

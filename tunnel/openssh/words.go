@@ -62,8 +62,10 @@ var forms = []form{
 	{KeyExchange, Detail, "Host key for HOST has changed and you have requested strict checking."},         // check_host_key (sshconnect.c)
 	{KeyExchange, Detail, "KEY host key for HOST has changed and you have requested strict checking."},     // the same, older
 	{KeyExchange, Revoked, "KEY host key for HOST was revoked and you have requested strict checking."},    // check_host_key (sshconnect.c)
+	{KeyExchange, Detail, "Offending KEY key in FILE:N"},                                                   // check_host_key (sshconnect.c)
 	{KeyExchange, Detail, "Certificate invalid: REASON"},                                                   // sshkey_cert_check_authority (sshkey.c), for check_host_key
 	{KeyExchange, HostKey, "Host key verification failed."},                                                // verify_host_key_callback (sshconnect2.c)
+	{KeyExchange, HostKey, "Port forwarding is disabled to avoid man-in-the-middle attacks."},              // check_host_key (sshconnect.c), with StrictHostKeyChecking=no; it logs in all the same
 	{KeyExchange, HostKey, "Bad server host key: REASON"},                                                  // verify_host_key_callback (sshconnect2.c)
 	{KeyExchange, NothingShared, "Unable to negotiate with ADDRESS port PORT: REASON"},                     // sshpkt_vfatal (packet.c)
 	{Login, Detail, `Load key "FILE": REASON`},                                                             // load_identity_file (sshconnect2.c)
