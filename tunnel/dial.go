@@ -266,5 +266,8 @@ func (l *launch) stillTrying(said string) error {
 	if said != "" {
 		said = " (" + said + ")"
 	}
+	if isClosed(l.letIn) && time.Since(l.letInAt) > nearEndTimeout {
+		return fmt.Errorf("the host has let ssh in, but ssh does not listen at the near end%s", said)
+	}
 	return fmt.Errorf("ssh is still trying after %s%s; with a longer --wait you may get through", inSeconds(since(l.began)), said)
 }

@@ -257,6 +257,18 @@ func TestAnErrorOfOurOwnInDialingIsTold(t *testing.T) {
 	}
 }
 
+func TestWhereSSHDoesNotListenThoughItIsLetInNoLongerWaitHelps(t *testing.T) {
+	for wait, want := range map[time.Duration]string{
+		time.Second + nearEndTimeout: "no tunnel to far: ssh is still trying after 1 s; with a longer --wait you may get through",
+		2 * time.Second:              "no tunnel to far: the host has let ssh in, but ssh does not listen at the near end",
+	} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, Config{}, life{ready: never, letIn: time.Second})
+			w.comes(wait).refused(want)
+		})
+	}
+}
+
 func TestABarePortIsTriedAtBothLoopbackAddresses(t *testing.T) {
 	for _, test := range []struct {
 		network, address string
