@@ -92,12 +92,16 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 	name, file := c.files.KnownAs(ctx)
 	mine := append(c.files.KnownHosts(), c.files.Name("~/.ssh/known_hosts"))[0]
 	strict := "StrictHostKeyChecking " + c.files.One("stricthostkeychecking")
-	learn := c.sshByHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint with the host's before you say yes"
+	learn, unknown := c.sshByHand("-o", "StrictHostKeyChecking=ask")+" # compare the fingerprint with the host's before you say yes", "it is not in "+mine
+	if !c.files.KeepsHosts() {
+		learn = c.sshByHand("-o", "StrictHostKeyChecking=ask", "-o", "UserKnownHostsFile="+c.files.Name("~/.ssh/known_hosts")) +
+			" # compare the fingerprint, say yes, and take UserKnownHostsFile away"
+		unknown = "no file keeps it, by UserKnownHostsFile"
+	}
 	v := c.login.said.verdict()
 	switch refused := v.Means == openssh.HostKey && !v.OnTheWay; {
-	case c.login.works() && c.files.One("userknownhostsfile") == "/dev/null" && c.files.AsksNobody():
-		c.add("host key", doubtful, "ssh takes any host for "+name+" and forgets it ("+strict+", UserKnownHostsFile /dev/null): who is in between can read all mail",
-			c.sshByHand("-o", "StrictHostKeyChecking=ask", "-o", "UserKnownHostsFile="+c.files.Name("~/.ssh/known_hosts"))+" # compare the fingerprint, say yes, and take the two settings away")
+	case c.login.works() && file == "" && !c.files.KeepsHosts() && c.files.AsksNobody():
+		c.add("host key", doubtful, "ssh takes any host for "+name+" and forgets it ("+strict+", UserKnownHostsFile "+c.files.Config["userknownhostsfile"][0]+"): who is in between can read all mail", learn)
 	case v.Means == openssh.Revoked && !v.OnTheWay: // the login's point says it
 	case refused && file != "":
 		c.add("host key", broken, "the key of "+name+" is not the one in "+file+": another machine answers, or it got a new key",
@@ -107,7 +111,7 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 		c.add("host key", broken, file+" cannot be read: whether "+name+" is known is not known",
 			fail.Quote("sudo", "chown", c.files.User, file), fail.Quote("sudo", "chmod", "600", file))
 	case refused:
-		c.add("host key", broken, "the key of "+name+" is not known: it is not in "+mine, learn)
+		c.add("host key", broken, "the key of "+name+" is not known: "+unknown, learn)
 	case file != "":
 		c.add("host key", well, name+" is in "+file)
 	case c.login.works():

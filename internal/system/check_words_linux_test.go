@@ -128,6 +128,20 @@ func TestCheckTellsThatTheHostEndsAConnectionThatItHasLetIn(t *testing.T) {
 	c.says(t, "FAIL", "far end", "the host lets us in, and ends the connection", "journalctl -u ssh")
 }
 
+// TestAHostKeyThatNoFileCanKeepGetsOne: what is to be typed must be remembered.
+func TestAHostKeyThatNoFileCanKeepGetsOne(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	for _, lines := range [][]string{{"UserKnownHostsFile none"}, {"UserKnownHostsFile /dev/null"}, {"UserKnownHostsFile none", "GlobalKnownHostsFile none", "StrictHostKeyChecking no"}} {
+		h.Configure(t, lines...)
+		c := checkOf(t, m)
+		c.exits(t, 2)
+		c.says(t, "FAIL", "host key", "the key of .* is not known: no file keeps it, by UserKnownHostsFile", q("-o UserKnownHostsFile=")+".*/.ssh/known_hosts")
+		c.says(t, "FAIL", "login", "Host key verification failed", "first mend that")
+	}
+}
+
 func TestAHostThatIsNotKnownAndNotRememberedIsAWarning(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)

@@ -57,10 +57,16 @@ func (f Files) Key() string {
 
 // KnownHosts are the user's files of known hosts, and then the machine's.
 func (f Files) KnownHosts() (all []string) {
-	for _, name := range strings.Fields(strings.Join(slices.Concat(f.Config["userknownhostsfile"], f.Config["globalknownhostsfile"]), " ")) {
+	for _, name := range strings.Fields(f.One("userknownhostsfile") + " " + f.One("globalknownhostsfile")) {
 		all = append(all, f.Name(name))
 	}
 	return all
+}
+
+// KeepsHosts reports whether ssh remembers a host that somebody says yes to.
+func (f Files) KeepsHosts() bool {
+	name, _, _ := strings.Cut(f.One("userknownhostsfile"), " ")
+	return name != "" && name != os.DevNull
 }
 
 // KnownAs is what the host is called in them, and the one that has a key of it;
@@ -153,7 +159,7 @@ func (c *Client) ArgvOfTrial(f Files) []string {
 	if c.Version.AtLeast(6, 8) {
 		first = append(first, "-o", "UpdateHostKeys=no")
 	}
-	if f.AsksNobody() {
+	if f.AsksNobody() && f.KeepsHosts() {
 		first = append(first, "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile="+strings.Join(f.KnownHosts(), " "))
 	}
 	return slices.Insert(c.Argv(), 1, first...)
