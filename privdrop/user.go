@@ -9,8 +9,10 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -89,7 +91,7 @@ func getent(nameOrID string) ([]string, error) {
 }
 
 // ask returns what a program says. That there is none, and that it fails, is as
-// good as errUnknown.
+// good as errUnknown; that it cannot be started now is not.
 func ask(program string, arguments ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -99,6 +101,8 @@ func ask(program string, arguments ...string) (string, error) {
 	switch {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s has not answered for %v", program, patience)
+	case slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN, syscall.ENOMEM}, func(e error) bool { return errors.Is(err, e) }):
+		return "", fmt.Errorf("cannot run %s: %w", program, err)
 	case err != nil:
 		return "", errUnknown
 	}

@@ -1,6 +1,7 @@
 package privdrop
 
 import (
+	"errors"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // fake puts a program first where programs are looked for, as root or not.
@@ -123,6 +126,24 @@ func TestADirectoryServiceThatDoesNotAnswerIsNamed(t *testing.T) {
 	_, err := Lookup("ldapuser")
 	if want := `cannot look up the user "ldapuser": getent has not answered for 50ms`; err == nil || err.Error() != want {
 		t.Errorf("%v, not: %s", err, want)
+	}
+}
+
+func TestWhoCannotBeLookedUpForWantOfFilesIsNotUnknown(t *testing.T) {
+	fakeGetent(t, "ldapuser", "ldapuser:x:65533:65532:A User:/home/ldap:/bin/sh")
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Lookup("ldapuser")
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if errors.As(err, new(Unknown)) || !errors.Is(err, unix.EMFILE) {
+		t.Errorf("got %v", err)
 	}
 }
 

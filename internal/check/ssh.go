@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"minimail/internal/daemon"
 	"minimail/internal/fail"
@@ -52,6 +53,9 @@ func (c *checkup) checkConfig(ctx context.Context) {
 	case errors.Is(err, context.DeadlineExceeded):
 		c.add("ssh -G", doubtful, "ssh has not said what it makes of its settings after 10 s: does a Match exec take long? Each login waits for it as well",
 			c.sshByHand("-G")+" # shows how long it takes")
+	case errors.As(err, new(syscall.Errno)):
+		c.client = nil
+		c.add("ssh -G", broken, fmt.Sprintf("cannot run ssh: %v", err), openssh.Cure(fail.Quote(c.SSH), err))
 	case err != nil:
 		c.client = nil
 		_, fixes := openssh.BadSettings.Advice(c.where(ctx, openssh.Verdict{}))

@@ -56,8 +56,12 @@ func Silent(status int) error {
 	return Exit(errors.New(""), status)
 }
 
-// HintOf is the hint that err carries, or "".
+// HintOf is the hint that err carries, or "". If the process has run out of something,
+// nothing else helps than more of it.
 func HintOf(err error) string {
+	if more := shortage(err); more != "" {
+		return more
+	}
 	for e := (*Error)(nil); errors.As(err, &e); err = e.Err {
 		if e.Hint != "" {
 			return e.Hint
@@ -66,10 +70,27 @@ func HintOf(err error) string {
 	return ""
 }
 
+// shortage is what gives the process more of what it has run out of, or "".
+func shortage(err error) string {
+	start := (*fs.PathError)(nil)
+	switch {
+	case errors.Is(err, syscall.EMFILE):
+		return "ulimit -n 4096 # before minimail starts; systemd: LimitNOFILE=4096"
+	case errors.Is(err, syscall.ENFILE):
+		return "sudo sysctl fs.file-max # is the limit of all programs together"
+	case errors.Is(err, syscall.EAGAIN) && errors.As(err, &start) && start.Op == "fork/exec":
+		return "ulimit -u 4096 # before minimail starts; systemd: TasksMax=4096"
+	}
+	return ""
+}
+
 // Status is the exit status that err carries: 0 for nil, Failure if it has none.
 func Status(err error) int {
-	if err == nil {
+	switch {
+	case err == nil:
 		return 0
+	case shortage(err) != "": // that is nobody's setting
+		return Failure
 	}
 	for e := (*Error)(nil); errors.As(err, &e); err = e.Err {
 		if e.Status != 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -66,7 +65,7 @@ func ask(s settings.Settings) (*openssh.Client, error) {
 
 // notRun is the error that ssh could not even be run, or nil.
 func notRun(ssh string, err error) error {
-	if notFound, notRun := (*exec.Error)(nil), (*fs.PathError)(nil); !errors.As(err, &notFound) && !errors.As(err, &notRun) {
+	if !errors.As(err, new(*exec.Error)) && !errors.As(err, new(syscall.Errno)) {
 		return nil
 	}
 	return fail.Exit(fail.Hint(fmt.Errorf("cannot run ssh: %w", err), "%s", openssh.Cure(fail.Quote(ssh), err)), fail.Usage)
