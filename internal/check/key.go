@@ -92,11 +92,10 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 	name, file := c.files.KnownAs(ctx)
 	mine := append(c.files.KnownHosts(), c.files.Name("~/.ssh/known_hosts"))[0]
 	strict := "StrictHostKeyChecking " + c.files.One("stricthostkeychecking")
-	learn, unknown := c.sshByHand("-o", "StrictHostKeyChecking=ask")+" # compare the fingerprint with the host's before you say yes", "it is not in "+mine
+	learn := c.sshByHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint with the host's before you say yes"
 	if !c.files.KeepsHosts() {
 		learn = c.sshByHand("-o", "StrictHostKeyChecking=ask", "-o", "UserKnownHostsFile="+c.files.Name("~/.ssh/known_hosts")) +
 			" # compare the fingerprint, say yes, and take UserKnownHostsFile away"
-		unknown = "no file keeps it, by UserKnownHostsFile"
 	}
 	v := c.login.said.verdict()
 	switch refused := v.Means == openssh.HostKey && !v.OnTheWay; {
@@ -110,8 +109,10 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 		file := c.files.Unreadable()
 		c.add("host key", broken, file+" cannot be read: whether "+name+" is known is not known",
 			fail.Quote("sudo", "chown", c.files.User, file), fail.Quote("sudo", "chmod", "600", file))
+	case refused && !c.files.KeepsHosts():
+		c.add("host key", broken, "the key of "+name+" is not known: no file keeps it, by UserKnownHostsFile", learn)
 	case refused:
-		c.add("host key", broken, "the key of "+name+" is not known: "+unknown, learn)
+		c.add("host key", broken, "the key of "+name+" is not known: it is not in "+mine, learn)
 	case file != "":
 		c.add("host key", well, name+" is in "+file)
 	case c.login.works():
