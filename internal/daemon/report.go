@@ -41,6 +41,7 @@ type Report struct {
 	// Log is where it logs to; "": its service manager's, or a terminal.
 	Log        string         `json:"log,omitempty"`
 	LogInFile  bool           `json:"log_in_file,omitempty"` // it is the settings file that says so
+	LogError   string         `json:"log_error,omitempty"`   // why its last line was not written
 	Foreground bool           `json:"foreground,omitempty"`
 	Manager    string         `json:"manager,omitempty"`
 	Given      settings.Given `json:"given"`
@@ -111,6 +112,9 @@ func (r Report) print(w io.Writer) {
 	if r.Handover { // an older one does not say
 		line("Log", "%s", r.kept())
 	}
+	if r.LogError != "" {
+		line("Log", "%s", r.unwritten())
+	}
 	for _, f := range r.Forwards {
 		line("Listening", "%s (%s)", strings.Join(f.Listening, ", "), map[bool]string{true: "smtp", false: "tcp"}[f.SMTP])
 	}
@@ -143,6 +147,8 @@ func (r Report) kept() string {
 	}
 	return r.Log
 }
+
+func (r Report) unwritten() string { return "cannot be written: " + r.LogError }
 
 func (t TunnelReport) sentence(host string) string {
 	s := fmt.Sprintf("%s, to %s", t.State, host)

@@ -70,18 +70,20 @@ func HintOf(err error) string {
 	return ""
 }
 
+// scarce is what a process runs out of, and what gives it more.
+var scarce = map[syscall.Errno]string{
+	syscall.EMFILE: "ulimit -n 4096 # before minimail starts; systemd: LimitNOFILE=4096",
+	syscall.ENFILE: "sudo sysctl fs.file-max # is the limit of all programs together",
+	syscall.EAGAIN: "ulimit -u 4096 # before minimail starts; systemd: TasksMax=4096", // of fork(2)
+}
+
 // shortage is what gives the process more of what it has run out of, or "".
 func shortage(err error) string {
-	start := (*fs.PathError)(nil)
-	switch {
-	case errors.Is(err, syscall.EMFILE):
-		return "ulimit -n 4096 # before minimail starts; systemd: LimitNOFILE=4096"
-	case errors.Is(err, syscall.ENFILE):
-		return "sudo sysctl fs.file-max # is the limit of all programs together"
-	case errors.Is(err, syscall.EAGAIN) && errors.As(err, &start) && start.Op == "fork/exec":
-		return "ulimit -u 4096 # before minimail starts; systemd: TasksMax=4096"
+	errno, start := syscall.Errno(0), (*fs.PathError)(nil)
+	if !errors.As(err, &errno) || errno == syscall.EAGAIN && !(errors.As(err, &start) && start.Op == "fork/exec") {
+		return ""
 	}
-	return ""
+	return scarce[errno]
 }
 
 // Status is the exit status that err carries: 0 for nil, Failure if it has none.

@@ -49,7 +49,7 @@ func apologise(s settings.Settings, tell *daemon.Teller, ls []net.Listener, why 
 	if len(ls) == 0 || why == nil || fail.Status(why) == fail.AlreadyRunning {
 		return why
 	}
-	log := newLogger(s, os.Stderr) // the service manager has it
+	log := newLogger(s, &witness{File: os.Stderr}) // the service manager has it
 	log.Error().Err(why).Str("hint", fail.HintOf(why)).Msg("cannot serve: clients are told so")
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()

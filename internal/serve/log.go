@@ -1,10 +1,12 @@
 package serve
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/user"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/rs/zerolog"
@@ -15,8 +17,29 @@ import (
 	"minimail/internal/settings"
 )
 
+// A witness knows whether its last line has been written.
+type witness struct {
+	*os.File
+	failed atomic.Pointer[error]
+}
+
+func (w *witness) Write(line []byte) (int, error) {
+	n, err := w.File.Write(line)
+	w.failed.Store(&err)
+	return n, err
+}
+
+// why is what has become of the last line, or "" if it was written.
+func (w *witness) why() string {
+	err, errno := w.failed.Load(), syscall.Errno(0)
+	if err == nil || !errors.As(*err, &errno) {
+		return ""
+	}
+	return errno.Error()
+}
+
 // newLogger writes one line per event to w.
-func newLogger(s settings.Settings, w *os.File) zerolog.Logger {
+func newLogger(s settings.Settings, w *witness) zerolog.Logger {
 	// Package zerolog's defaults: whole seconds, and complaints on stderr,
 	// which is the log itself.
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
@@ -27,8 +50,8 @@ func newLogger(s settings.Settings, w *os.File) zerolog.Logger {
 	}
 	var out io.Writer = w
 	if !s.LogJSON {
-		console := zerolog.ConsoleWriter{Out: w, TimeFormat: "2006-01-02 15:04:05.000", NoColor: !fail.Colour(w)}
-		if isJournal(w) { // which has a time of its own, and takes the level from there
+		console := zerolog.ConsoleWriter{Out: w, TimeFormat: "2006-01-02 15:04:05.000", NoColor: !fail.Colour(w.File)}
+		if isJournal(w.File) { // which has a time of its own, and takes the level from there
 			console.PartsExclude, console.FormatLevel = []string{zerolog.TimestampFieldName}, priority
 		}
 		out = console

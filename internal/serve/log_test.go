@@ -27,7 +27,7 @@ func logged(t *testing.T, s settings.Settings) string {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	log := newLogger(s, f)
+	log := newLogger(s, &witness{File: f})
 	log.Debug().Msg("a detail")
 	log.Info().Str("host", "far").Int("n", 5).Msg("an event")
 	return testbed.Read(t, path)
@@ -58,7 +58,7 @@ func TestForeignWordsInALogAreClean(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		log := newLogger(settings.Settings{LogJSON: asJSON}, f)
+		log := newLogger(settings.Settings{LogJSON: asJSON}, &witness{File: f})
 		log.Info().Str("why", "\x1b[31m\u009b\u202e\n").Msg("an event")
 		got := testbed.Read(t, path)
 		if !strings.Contains(got, "?[31m???") || strings.Contains(got, `\u001b`) || strings.ContainsAny(got, "\x1b\u009b\u202e") {

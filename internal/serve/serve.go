@@ -24,10 +24,12 @@ type life struct {
 	s     settings.Settings
 	given settings.Given // how it was called
 	log   zerolog.Logger
-	tell  *daemon.Teller
-	doors []door
-	ssh   *openssh.Client
-	asks  atomic.Bool // ssh is being asked what it makes of its settings
+	// written is where log writes to.
+	written witness
+	tell    *daemon.Teller
+	doors   []door
+	ssh     *openssh.Client
+	asks    atomic.Bool // ssh is being asked what it makes of its settings
 
 	maxWaiting int // clients, for a place
 }
@@ -67,7 +69,7 @@ func prepare(s settings.Settings, tell *daemon.Teller, in forward.Inherited) (l 
 	if err != nil {
 		return nil, err
 	}
-	l = &life{kept: k, s: s, given: s.Given(), tell: tell}
+	l = &life{kept: k, s: s, given: s.Given(), tell: tell, written: witness{File: os.Stderr}}
 	defer func() {
 		if err != nil {
 			l.end()
@@ -108,7 +110,7 @@ func (l *life) become(who *user.User) (err error) {
 	if l.ssh, err = prove(l.s); err != nil {
 		return err
 	}
-	l.log = newLogger(l.s, os.Stderr)
+	l.log = newLogger(l.s, &l.written)
 	tellOfDrop(l.log, who, dropErr)
 	if l.controlErr != nil {
 		l.log.Warn().Err(l.controlErr).Msg("status will not be able to tell much")
