@@ -277,6 +277,24 @@ func TestAnAnswerStartsThePausesAnew(t *testing.T) {
 	}
 }
 
+// A host may let everybody in and hang up at once: a directory that chroot(2) is
+// not to have, a limit of sessions. ufw acts upon six connections in 30 s.
+func TestAnAnswerThatDoesNotLastStartsNoPausesAnew(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.plan = func(int) life { return life{lasts: time.Second, why: errRefused} }
+		for range 6 {
+			k := w.comes(time.Minute).connected()
+			time.Sleep(time.Second + 1)
+			k.leaves()
+		}
+		lives := w.launches()
+		for i, seconds := range []int{2, 3, 6, 10, 10} { // the first until two are 3 s apart
+			within(t, "pause", lives[i+1].began.Sub(lives[i].ended), time.Duration(seconds)*time.Second)
+		}
+	})
+}
+
 func TestATunnelThatEndsUnderItsClientsIsNotRelaunchedForThem(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, Config{Idle: 10 * time.Second}, life{lasts: time.Hour, why: errRefused})

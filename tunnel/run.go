@@ -44,7 +44,6 @@ func (t *Tunnel) Run(ctx context.Context) {
 		case l := <-t.greeted:
 			if l == now && t.answers(now) {
 				its.limit = nil
-				pauses.succeeded()
 			}
 		case <-its.limit:
 			its.limit = nil
@@ -140,6 +139,9 @@ func (t *Tunnel) lose(now *launch, idle *countdown, d loss) {
 
 // hasEnded logs the end of a launch, and starts the pause if it is a failure.
 func (t *Tunnel) hasEnded(l *launch, pauses *backOff) {
+	if isClosed(l.answered) && (l.closing || time.Since(l.began) >= lasting) {
+		pauses.succeeded()
+	}
 	if l.closing {
 		t.cfg.Log.Info().Stringer("lasted", lasted(l)).Msg("the tunnel is closed")
 		return
