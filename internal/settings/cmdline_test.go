@@ -192,6 +192,7 @@ func TestOnlyWhatIsNearIsSuggested(t *testing.T) {
 		"me@host": "minimail --host me@host # if that is the host to log in to",
 		"--hots":  `did you mean "--host"?`, "--config": `did you mean "--settings"?`,
 		"--quiet": "minimail --help lists the options", "--bogus": "minimail --help lists the options", "-q": "minimail --help lists the options",
+		"-p2222": "--ssh-option Port=2222 # or Port in ~/.ssh/config", "-o": `did you mean "--ssh-option"?`, "-F": `did you mean "--ssh-config"?`,
 		"-Xv": "-X -v # each on its own", "-Xq": "minimail --help lists the options", "--Xv": "minimail --help lists the options",
 	} {
 		_, err := Parse([]string{arg}, testWords)

@@ -35,6 +35,9 @@ func unknownOption(arg, name string) error {
 	if apart := oneByOne(name); apart != "" && typed == "-"+name {
 		return fail.Hint(err, "%s # each on its own", apart)
 	}
+	if port, is := strings.CutPrefix(typed, "-p"); is && digits.MatchString(port) {
+		return fail.Hint(err, sshPort, port)
+	}
 	var known []string
 	for _, o := range allOptions() {
 		known = append(known, dashed(o.name()))
@@ -43,8 +46,12 @@ func unknownOption(arg, name string) error {
 	return fail.Hint(err, "%s", didYouMean(near, "minimail --help lists the options"))
 }
 
+// sshPort is for whoever takes -p for ssh's.
+const sshPort = "--ssh-option Port=%s # or Port in ~/.ssh/config"
+
 // otherNames are what other programs call our options.
-var otherNames = map[string]string{"config": "--settings", "port": "--forward", "listen": "--forward", "bind": "--forward", "identity": "--ssh-option"}
+var otherNames = map[string]string{"config": "--settings", "port": "--forward", "listen": "--forward", "bind": "--forward", "identity": "--ssh-option",
+	"o": "--ssh-option", "F": "--ssh-config"} // ssh's
 
 // oneByOne is -x -y if name is xy and both are options, or "".
 func oneByOne(name string) string {

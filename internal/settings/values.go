@@ -86,6 +86,9 @@ func (r *reader) path(name string) string {
 	switch {
 	case v == "":
 		return ""
+	case name == "pid-file" && digits.MatchString(v):
+		r.bad(name, v, "a file, as ./"+v+": ssh's port is another option")
+		r.err = fail.Hint(r.err, sshPort, v)
 	case strings.HasPrefix(v, "~"):
 		r.bad(name, v, "the whole path: no shell is there to say whose home ~ is")
 	case r.call.origins[name].line != "" && !filepath.IsAbs(v):
