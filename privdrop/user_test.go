@@ -56,6 +56,20 @@ func TestRootTakesNoProgramFromPATH(t *testing.T) {
 	}
 }
 
+func TestWhatCannotBeRunIsNoProgram(t *testing.T) {
+	asRoot(t)
+	data, program := openDir(t), openDir(t)
+	for dir, mode := range map[string]os.FileMode{data: 0o644, program: 0o755} {
+		if err := os.WriteFile(filepath.Join(dir, "getent"), nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lookIn(t, data, program)
+	if got, want := Program("getent"), filepath.Join(program, "getent"); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // fakeGetent knows one user only.
 func fakeGetent(t *testing.T, name, line string) {
 	t.Helper()

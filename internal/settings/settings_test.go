@@ -299,7 +299,7 @@ func TestADirectoryThatIsGoneIsNoPlaceForAPidFile(t *testing.T) {
 }
 
 func TestAHostIsOnlyADestination(t *testing.T) {
-	for _, host := range []string{"far", "me@far.example.com", "me@[::1]", "ssh://me@far:2222", "a-b"} {
+	for _, host := range []string{"far", "me@far.example.com", "me@[::1]", "ssh://me@far:2222", "a-b", "a!b"} {
 		if got := settingsOf(t, "--settings", os.DevNull, "--host", host).Host; got != host {
 			t.Errorf("%q is taken for %q", host, got)
 		}
