@@ -1,22 +1,15 @@
 package tunnel
 
 import (
-	"bufio"
 	"bytes"
-	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,65 +20,6 @@ import (
 
 // soon is when a test gives up waiting for what must happen.
 const soon = 30 * time.Second
-
-// A logBook is a log that can be read while it is written.
-type logBook struct {
-	mu    sync.Mutex
-	lines []string
-	more  chan struct{} // closed at the next line
-}
-
-func (b *logBook) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.lines = append(b.lines, string(p))
-	if b.more != nil {
-		close(b.more)
-		b.more = nil
-	}
-	return len(p), nil
-}
-
-// find waits for a line with text in it, and returns it.
-func (b *logBook) find(t *testing.T, text string) string {
-	t.Helper()
-	timeout := time.After(soon)
-	for {
-		b.mu.Lock()
-		i := slices.IndexFunc(b.lines, func(l string) bool { return strings.Contains(l, text) })
-		if i >= 0 {
-			defer b.mu.Unlock()
-			return b.lines[i]
-		}
-		if b.more == nil {
-			b.more = make(chan struct{})
-		}
-		more := b.more
-		b.mu.Unlock()
-		select {
-		case <-more:
-		case <-timeout:
-			t.Fatalf("never logged: %s; but: %s", text, b)
-		}
-	}
-}
-
-func (b *logBook) count(text string) (n int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, l := range b.lines {
-		if strings.Contains(l, text) {
-			n++
-		}
-	}
-	return n
-}
-
-func (b *logBook) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Join(b.lines, "")
-}
 
 // A running is one launch of the real command.
 type running struct {
@@ -214,19 +148,6 @@ func TestSSHThatIsDeafToTermIsKilled(t *testing.T) {
 	isGone(t, pid)
 }
 
-// grandchild launches a ssh with a child and returns a connection that ends
-// when that child does.
-func grandchild(t *testing.T, kind string) (*running, net.Conn) {
-	t.Helper()
-	socket := filepath.Join(short(t), "s")
-	r := command(t, Config{Command: runs(fake("grandfather", kind, socket))})
-	c := dialSoon(t, "unix", socket)
-	if _, err := c.Read(make([]byte, 1)); err != nil { // its greeting
-		t.Fatal(err)
-	}
-	return r, c
-}
-
 // dialSoon connects to a program that is just about to listen.
 func dialSoon(t *testing.T, network, address string) net.Conn {
 	t.Helper()
@@ -241,40 +162,6 @@ func dialSoon(t *testing.T, network, address string) net.Conn {
 			t.Fatalf("nobody listens at %s: %v", address, err)
 		}
 	}
-}
-
-// sees the end of the program at the other side of c.
-func seesEnd(t *testing.T, c net.Conn) {
-	t.Helper()
-	if _, err := c.Read(make([]byte, 1)); err != io.EOF && !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the program at the other end lives on: %v", err)
-	}
-}
-
-func TestWhatSSHHasStartedGoesWithIt(t *testing.T) {
-	r, c := grandchild(t, "member")
-	r.ends(t, "the last line of ssh itself")
-	seesEnd(t, c)
-}
-
-func TestWhatSSHHasStartedIsToldToGo(t *testing.T) {
-	r, c := grandchild(t, "member that is told")
-	r.stop(nil)
-	if word, err := io.ReadAll(c); string(word) != "T" || err != nil && !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("got %q, %v", word, err)
-	}
-	if err := r.end(t); err != nil {
-		t.Errorf("ended because of %v", err)
-	}
-}
-
-func TestAStrayThatKeepsSSHsStderrOpenHoldsNobodyUp(t *testing.T) {
-	r, c := grandchild(t, "stray")
-	r.ends(t, "the last line of ssh itself") // while the stray lives
-	if _, err := c.Write([]byte{1}); err != nil {
-		t.Errorf("the stray was not there any more: %v", err)
-	}
-	seesEnd(t, c)
 }
 
 func TestAFloodOfWordsIsLoggedInPart(t *testing.T) {
@@ -379,170 +266,4 @@ func TestTheCommandIsLoggedAsOneWouldTypeIt(t *testing.T) {
 			t.Errorf("%q: got %s, want %s", argv, got, want)
 		}
 	}
-}
-
-// reserved is a port of our own at which nobody listens. Another program that
-// sets SO_REUSEADDR, as Go's listeners do, may.
-func reserved(t *testing.T) string {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strconv.Itoa(name.(*unix.SockaddrInet4).Port)
-}
-
-// nearEndFor is an address for a near end of its own.
-func nearEndFor(t *testing.T, network string) string {
-	t.Helper()
-	if network == "unix" {
-		return filepath.Join(short(t), "near")
-	}
-	return net.JoinHostPort("127.0.0.1", reserved(t))
-}
-
-// supervised is a running tunnel with the echo behind it.
-func supervised(t *testing.T, network, address string, cfg Config) *Tunnel {
-	t.Helper()
-	cfg.Command, cfg.Name = runs(fake("echo", network, address)), "far"
-	tunnel := New(cfg)
-	tunnel.between = 0
-	ctx, stop := context.WithCancel(context.Background())
-	go tunnel.Run(ctx)
-	t.Cleanup(func() {
-		stop()
-		<-tunnel.stopped
-	})
-	return tunnel
-}
-
-func TestATunnelIsTransparent(t *testing.T) {
-	for _, network := range []string{"tcp", "unix"} {
-		t.Run(network, func(t *testing.T) {
-			t.Parallel()
-			address := nearEndFor(t, network)
-			tunnel := supervised(t, network, address, Config{})
-			ctx, cancel := context.WithTimeout(t.Context(), soon)
-			defer cancel()
-			asked := 0
-			c, err := tunnel.Dial(ctx, network, address, func(_ context.Context, c net.Conn) error { asked++; return nil })
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			sent := make([]byte, 3<<20+17)
-			_, _ = rand.Read(sent)
-			go func() {
-				// Without WriteTo, so that the connection's ReadFrom is used.
-				_, _ = io.Copy(c, struct{ io.Reader }{bytes.NewReader(sent)})
-				_ = c.CloseWrite()
-			}()
-			_ = c.SetReadDeadline(time.Now().Add(soon))
-			got := new(bytes.Buffer)
-			if _, err := io.Copy(got, c); err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got.Bytes(), sent) {
-				t.Errorf("sent %d bytes, got %d others", len(sent), got.Len())
-			}
-			if asked != 1 {
-				t.Errorf("asked %d times whether the far end is there", asked)
-			}
-		})
-	}
-}
-
-func TestSSHEndsAfterItsLastClientAndIsLaunchedAgain(t *testing.T) {
-	address := nearEndFor(t, "tcp")
-	log := new(logBook)
-	tunnel := supervised(t, "tcp", address, Config{Log: zerolog.New(log)})
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
-	defer cancel()
-	for range 3 {
-		c, err := tunnel.Dial(ctx, "tcp", address, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Close()
-		<-c.l.ended
-	}
-	for _, event := range []string{"launched ssh", "the tunnel answers", "countdown started", "time's up", "killing ssh", "the tunnel is closed"} {
-		log.find(t, event)
-		if n := log.count(event); n < 3 && event != "the tunnel is closed" {
-			t.Errorf("%q was logged %d times, want 3", event, n)
-		}
-	}
-}
-
-func TestLaunchesLeaveNothingBehind(t *testing.T) {
-	rounds := func() {
-		address := nearEndFor(t, "unix")
-		tunnel := New(Config{Command: runs(fake("echo", "unix", address))})
-		tunnel.between = 0
-		ctx, stop := context.WithCancel(t.Context())
-		go tunnel.Run(ctx)
-		for range 5 {
-			if c, err := tunnel.Dial(ctx, "unix", address, nil); err != nil {
-				t.Error(err)
-			} else {
-				c.Close()
-				<-c.l.ended
-			}
-			os.Remove(address)
-		}
-		stop()
-		<-tunnel.stopped
-		command(t, Config{Command: runs([]string{address})}).end(t) // that cannot be run
-	}
-	rounds() // what the runtime keeps, it has now
-	goroutines, open := runtime.NumGoroutine(), descriptors()
-	rounds()
-	for deadline := time.Now().Add(soon); runtime.NumGoroutine() > goroutines; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			stacks := make([]byte, 1<<16)
-			t.Fatalf("%d goroutines, before: %d\n%s", runtime.NumGoroutine(), goroutines, stacks[:runtime.Stack(stacks, true)])
-		}
-	}
-	if now := descriptors(); len(now) > len(open) {
-		t.Errorf("descriptors %v, before: %v", now, open)
-	}
-}
-
-func TestTheTunnelDoesNotSurviveItsParent(t *testing.T) {
-	if runtime.GOOS != "linux" && runtime.GOOS != "freebsd" {
-		t.Skip("no parent-death signal here")
-	}
-	socket := filepath.Join(short(t), "near")
-	argv := fake("parent", socket)
-	parent := exec.Command(argv[0], argv[1:]...)
-	out, err := parent.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := parent.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer parent.Process.Kill()
-	if word, err := bufio.NewReader(out).ReadString('\n'); word != "up\n" {
-		t.Fatalf("the parent says %q, %v", word, err)
-	}
-	c := dialSoon(t, "unix", socket)
-	if err := parent.Process.Kill(); err != nil { // -9
-		t.Fatal(err)
-	}
-	if err := parent.Wait(); err == nil {
-		t.Error("the parent ended well")
-	}
-	seesEnd(t, c)
 }

@@ -1,16 +1,12 @@
 package system
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,108 +17,6 @@ import (
 
 	"minimail/internal/testbed"
 )
-
-// wrongServer is a mail server that no client of ours may talk to.
-func wrongServer(t *testing.T) string {
-	return testbed.Listen(t, func(c net.Conn) {
-		_, _ = io.WriteString(c, "220 the wrong one\r\n")
-		_, _ = io.Copy(io.Discard, c)
-	})
-}
-
-// leaveOver has an ssh of minimail's user go into the background, with a forward
-// of its own. It returns how to end it.
-func leaveOver(t *testing.T, h *testbed.Host, near, far string) (end func()) {
-	t.Helper()
-	forward := near + ":" + far
-	testbed.Run(t, "setpriv", "--reuid="+testbed.RunAs, "--regid=nogroup", "--clear-groups", "ssh", "-f", "-N",
-		"-F", h.Path("ssh_config"), "-o", "StreamLocalBindUnlink=yes", "-o", "ExitOnForwardFailure=yes", "-L", forward, "far")
-	end = func() {
-		for _, pid := range testbed.CommandsWith("-L\x00" + forward + "\x00far") {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-	}
-	t.Cleanup(end)
-	return end
-}
-
-// nearAt has m use another near end.
-func nearAt(m *testbed.Minimail, near string) {
-	at := slices.Index(m.Cmd.Args, "--forward") + 1
-	m.Cmd.Args[at] = strings.Replace(m.Cmd.Args[at], strconv.Itoa(m.Near), near, 1)
-}
-
-// TestALeftOverSSHIsNeverUsed: it listens, and answers, and a new launch of ours
-// has it in its way; at the first try, and at each that follows.
-func TestALeftOverSSHIsNeverUsed(t *testing.T) {
-	tries := testbed.Long(5, 200)
-	t.Run("port", func(t *testing.T) {
-		t.Parallel()
-		h := testbed.NewHost(t)
-		m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "400ms")
-		end := leaveOver(t, h, strconv.Itoa(m.Near), wrongServer(t))
-		m.Start(t)
-		for range tries {
-			if got := m.Greeting(t); !strings.HasPrefix(got, "421 ") || !regexp.MustCompile(`(belongs to another|is held by) ssh, pid \d+`).MatchString(got) {
-				t.Fatalf("a client got %q", got)
-			}
-			m.Forgets(t)
-		}
-		end()
-		m.Serves(t)
-	})
-	t.Run("socket", func(t *testing.T) {
-		t.Parallel()
-		h := testbed.NewHost(t)
-		m := h.Prepare(t, testbed.MailServer(t, nil))
-		dir := testbed.PublicDir(t)
-		testbed.GiveTo(t, dir, testbed.RunAs)
-		near, wrong := filepath.Join(dir, "near"), wrongServer(t)
-		nearAt(m, near)
-		m.Start(t)
-		for range tries { // ours takes the path from it each time
-			end := leaveOver(t, h, near, wrong)
-			if got := m.Greeting(t); !strings.HasPrefix(got, "220 far.test") {
-				t.Fatalf("a client got %q", got)
-			}
-			m.Down(t)
-			end()
-		}
-		m.Log.Wait(t, "a near end was not used.* is held by uid .*, to whom pid \\d+, which has ended, has left it")
-	})
-}
-
-// TestAWrappersSSHThatOutlivesMinimailIsEnded: when minimail is killed, the kernel
-// ends only what minimail has started itself.
-func TestAWrappersSSHThatOutlivesMinimailIsEnded(t *testing.T) {
-	t.Parallel()
-	h := testbed.NewHost(t)
-	wrapper := filepath.Join(testbed.PublicDir(t), "wrapper")
-	testbed.Write(t, wrapper, "#!/bin/sh\n/usr/bin/ssh \"$@\"\n")
-	if err := os.Chmod(wrapper, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	far := testbed.MailServer(t, nil)
-	m := h.Prepare(t, far, "--ssh", wrapper, "--idle", "1h")
-	near := m.Near
-	m.Start(t)
-	m.Greets(t)
-	if len(m.SSH()) != 2 {
-		t.Fatalf("the wrapper and ssh: %v", m.SSH())
-	}
-	_ = m.Cmd.Process.Kill()
-	testbed.Eventually(t, "only ssh is left", func() bool { return len(m.SSH()) == 1 })
-	before := m.SSH()[0]
-
-	next := h.Prepare(t, far, "--ssh", wrapper)
-	next.Cmd.Args[slices.Index(next.Cmd.Args, "--forward")+1] = fmt.Sprintf("%d:%d:%s", next.Port, near, far)
-	next.Start(t)
-	next.Serves(t)
-	next.Log.Wait(t, fmt.Sprintf("pid %d, .*left behind by an earlier launch", before))
-	if slices.Contains(m.SSH(), before) {
-		t.Error("the old ssh still runs")
-	}
-}
 
 // evil is a role of this test's binary, played by another user.
 func evil(t *testing.T, role string, args ...string) *spy {
@@ -138,99 +32,6 @@ func init() {
 	testbed.Roles["full spy"] = fillQueue
 	testbed.Roles["binder"] = bindOnly
 	testbed.Roles["impostor"] = impersonate
-}
-
-// TestASocketOfAnotherUsersIsNeverUsed: he may write into its directory.
-func TestASocketOfAnotherUsersIsNeverUsed(t *testing.T) {
-	for name, mode := range map[string]os.FileMode{"and may remove ours": 0o777, "and may not": 0o777 | os.ModeSticky} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := testbed.NewHost(t)
-			m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "1s")
-			dir := testbed.PublicDir(t)
-			if err := os.Chmod(dir, mode); err != nil {
-				t.Fatal(err)
-			}
-			near := filepath.Join(dir, "near")
-			nearAt(m, near)
-			s := evil(t, "socket spy", near)
-			s.start(t)
-			m.Start(t)
-			for range testbed.Long(5, 100) {
-				c := m.Dial(t)
-				_, _ = io.WriteString(c, "EHLO secret.test\r\n")
-				if got := testbed.ReadLine(t, bufio.NewReader(c)); strings.HasPrefix(got, "220 spy") {
-					t.Fatalf("a client got %q", got)
-				}
-				c.Close()
-				m.Forgets(t)
-			}
-			if got := s.stop(); got != "" {
-				t.Errorf("he has read %q", got)
-			}
-			m.Log.Wait(t, fmt.Sprintf(`is held by spy, pid \d+, uid %d \(%s\), not by our ssh`, testbed.UidOf(t, testbed.Intruder), testbed.Intruder))
-		})
-	}
-}
-
-// spyAtSocket puts a socket of its own at a path, again and again, and prints what
-// it is sent.
-func spyAtSocket(args []string) int {
-	at := args[0] + ".spy"
-	l, err := net.Listen("unix", at)
-	if err == nil {
-		err = errors.Join(os.Chmod(at, 0o777), os.Link(at, args[0]))
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	go testbed.AcceptAll(l, func(c net.Conn) {
-		_, _ = io.WriteString(c, "220 spy\r\n")
-		_, _ = io.Copy(os.Stdout, c)
-	})
-	fmt.Fprintln(os.Stderr, "listening")
-	for i := 0; ; i++ {
-		time.Sleep(time.Duration(i%7) * time.Millisecond) // so that ssh has it now and then
-		if os.Link(at, at+".new") == nil {
-			_ = os.Rename(at+".new", args[0])
-			_ = os.Remove(at + ".new") // it is the same file already
-		}
-	}
-}
-
-// TestAQueueOfAnotherUsersThatIsFullDelaysNobody: the other address is tried.
-func TestAQueueOfAnotherUsersThatIsFullDelaysNobody(t *testing.T) {
-	t.Parallel()
-	h := testbed.NewHost(t)
-	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "10s")
-	evil(t, "full spy", strconv.Itoa(m.Near)).start(t)
-	m.Start(t)
-	m.Greets(t)
-	m.Log.Wait(t, fmt.Sprintf(`127\.0\.0\.1:%d is held by uid %d \(%s\)`, m.Near, testbed.UidOf(t, testbed.Intruder), testbed.Intruder))
-}
-
-// fillQueue listens at a port, and fills its queue, so that further connections
-// hang.
-func fillQueue(args []string) int {
-	port, _ := strconv.Atoi(args[0])
-	at := &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	if err == nil {
-		err = errors.Join(unix.Bind(fd, at), unix.Listen(fd, 0))
-	}
-	for range 3 {
-		c, e := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
-		if err = errors.Join(err, e); err == nil {
-			_ = unix.Connect(c, at)
-		}
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	fmt.Fprintln(os.Stderr, "listening")
-	return testbed.Stay()
 }
 
 // TestWhoOnlyBindsTheNearEndsPortIsNamed: he keeps ssh from listening, and does
@@ -379,44 +180,6 @@ func TestAUserWhoCannotBeToldFromOthersIsRefused(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		if want := fmt.Sprintf("cannot be uid %d in a user namespace", uid); err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v\n%s", words, err, out)
-		}
-	}
-}
-
-// TestADirectoryWhereOthersMayWriteIsNamed: their socket there reads nothing, but
-// keeps mail from leaving.
-func TestADirectoryWhereOthersMayWriteIsNamed(t *testing.T) {
-	t.Parallel()
-	h, far := testbed.NewHost(t), testbed.MailServer(t, nil)
-	for name, mode := range map[string]os.FileMode{"others can change": 0o777, "others can write into": 0o777 | os.ModeSticky} {
-		m := h.Prepare(t, far)
-		dir := filepath.Join(testbed.PublicDir(t), "shared")
-		testbed.Run(t, "install", "-d", "-m", "700", "-o", testbed.RunAs, dir)
-		near := filepath.Join(dir, "near")
-		nearAt(m, near)
-		log := filepath.Join(testbed.PublicDir(t), "log")
-		start := func() string {
-			t.Helper()
-			words := slices.Insert(slices.Clone(m.Cmd.Args[2:]), 0, "start", "--log-file", log)
-			out := testbed.Run(t, testbed.Program, words...)
-			testbed.Run(t, testbed.Program, "stop", "--settings", os.DevNull, "--pid-file", m.Pid)
-			return out
-		}
-		checkOf(t, m).isWell(t)
-		if out := start(); strings.Contains(out, "warning") {
-			t.Errorf("start warns of a directory of one's own: %s", out)
-		}
-		if err := os.Chmod(dir, mode); err != nil {
-			t.Fatal(err)
-		}
-		c := checkOf(t, m)
-		c.exits(t, 1)
-		c.says(t, "WARN", "tunnel", fmt.Sprintf("%s %s: they can keep mail from leaving by a socket of their own in place of %s", name, q(dir), q(near)), "")
-		if out, want := start(), fmt.Sprintf("minimail: warning: %s %s: they can keep mail from leaving", name, dir); !strings.Contains(out, want) {
-			t.Errorf("start says %q, not %q", out, want)
-		}
-		if got := testbed.Read(t, log); !strings.Contains(got, "WRN "+name) {
-			t.Errorf("the log has no warning:\n%s", got)
 		}
 	}
 }

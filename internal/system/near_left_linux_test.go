@@ -1,0 +1,119 @@
+package system
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"minimail/internal/testbed"
+)
+
+// wrongServer is a mail server that no client of ours may talk to.
+func wrongServer(t *testing.T) string {
+	return testbed.Listen(t, func(c net.Conn) {
+		_, _ = io.WriteString(c, "220 the wrong one\r\n")
+		_, _ = io.Copy(io.Discard, c)
+	})
+}
+
+// leaveOver has an ssh of minimail's user go into the background, with a forward
+// of its own. It returns how to end it.
+func leaveOver(t *testing.T, h *testbed.Host, near, far string) (end func()) {
+	t.Helper()
+	forward := near + ":" + far
+	testbed.Run(t, "setpriv", "--reuid="+testbed.RunAs, "--regid=nogroup", "--clear-groups", "ssh", "-f", "-N",
+		"-F", h.Path("ssh_config"), "-o", "StreamLocalBindUnlink=yes", "-o", "ExitOnForwardFailure=yes", "-L", forward, "far")
+	end = func() {
+		for _, pid := range testbed.CommandsWith("-L\x00" + forward + "\x00far") {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	t.Cleanup(end)
+	return end
+}
+
+// nearAt has m use another near end.
+func nearAt(m *testbed.Minimail, near string) {
+	at := slices.Index(m.Cmd.Args, "--forward") + 1
+	m.Cmd.Args[at] = strings.Replace(m.Cmd.Args[at], strconv.Itoa(m.Near), near, 1)
+}
+
+// TestALeftOverSSHIsNeverUsed: it listens, and answers, and a new launch of ours
+// has it in its way; at the first try, and at each that follows.
+func TestALeftOverSSHIsNeverUsed(t *testing.T) {
+	tries := testbed.Long(5, 200)
+	t.Run("port", func(t *testing.T) {
+		t.Parallel()
+		h := testbed.NewHost(t)
+		m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "400ms")
+		end := leaveOver(t, h, strconv.Itoa(m.Near), wrongServer(t))
+		m.Start(t)
+		for range tries {
+			if got := m.Greeting(t); !strings.HasPrefix(got, "421 ") || !regexp.MustCompile(`(belongs to another|is held by) ssh, pid \d+`).MatchString(got) {
+				t.Fatalf("a client got %q", got)
+			}
+			m.Forgets(t)
+		}
+		end()
+		m.Serves(t)
+	})
+	t.Run("socket", func(t *testing.T) {
+		t.Parallel()
+		h := testbed.NewHost(t)
+		m := h.Prepare(t, testbed.MailServer(t, nil))
+		dir := testbed.PublicDir(t)
+		testbed.GiveTo(t, dir, testbed.RunAs)
+		near, wrong := filepath.Join(dir, "near"), wrongServer(t)
+		nearAt(m, near)
+		m.Start(t)
+		for range tries { // ours takes the path from it each time
+			end := leaveOver(t, h, near, wrong)
+			if got := m.Greeting(t); !strings.HasPrefix(got, "220 far.test") {
+				t.Fatalf("a client got %q", got)
+			}
+			m.Down(t)
+			end()
+		}
+		m.Log.Wait(t, "a near end was not used.* is held by uid .*, to whom pid \\d+, which has ended, has left it")
+	})
+}
+
+// TestAWrappersSSHThatOutlivesMinimailIsEnded: when minimail is killed, the kernel
+// ends only what minimail has started itself.
+func TestAWrappersSSHThatOutlivesMinimailIsEnded(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	wrapper := filepath.Join(testbed.PublicDir(t), "wrapper")
+	testbed.Write(t, wrapper, "#!/bin/sh\n/usr/bin/ssh \"$@\"\n")
+	if err := os.Chmod(wrapper, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	far := testbed.MailServer(t, nil)
+	m := h.Prepare(t, far, "--ssh", wrapper, "--idle", "1h")
+	near := m.Near
+	m.Start(t)
+	m.Greets(t)
+	if len(m.SSH()) != 2 {
+		t.Fatalf("the wrapper and ssh: %v", m.SSH())
+	}
+	_ = m.Cmd.Process.Kill()
+	testbed.Eventually(t, "only ssh is left", func() bool { return len(m.SSH()) == 1 })
+	before := m.SSH()[0]
+
+	next := h.Prepare(t, far, "--ssh", wrapper)
+	next.Cmd.Args[slices.Index(next.Cmd.Args, "--forward")+1] = fmt.Sprintf("%d:%d:%s", next.Port, near, far)
+	next.Start(t)
+	next.Serves(t)
+	next.Log.Wait(t, fmt.Sprintf("pid %d, .*left behind by an earlier launch", before))
+	if slices.Contains(m.SSH(), before) {
+		t.Error("the old ssh still runs")
+	}
+}
