@@ -87,6 +87,7 @@ var states = map[string]struct {
 	"a reply that nobody has asked for":    {"S: 220 far\nS: 250 what?\n", false},
 	"STARTTLS is unanswered":               {"S: 220 far\nC: STARTTLS\n", true},
 	"STARTTLS":                             {"S: 220 far\nC: STARTTLS\nS: 220 go\n", false},
+	"STARTTLS, with another code":          {"S: 220 far\nC: STARTTLS\nS: 200 go\n", false},
 	"STARTTLS is refused for now":          {"S: 220 far\nC: STARTTLS\nS: 454 no\n", true},
 	"AUTH, with a challenge":               {"S: 220 far\nC: AUTH LOGIN\nS: 334 VXNlcg==\nC: QUIT\n", true},
 	"AUTH is done":                         {"S: 220 far\nC: AUTH LOGIN\nS: 334 VXNlcg==\nC: QUIT\nS: 235 ok\n", true},

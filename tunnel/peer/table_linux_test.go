@@ -122,6 +122,7 @@ const rows = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when
    6: garbage
    7: 0100007F:0403 0100007F:A1B2 0Z 00000000:00000000 00:00000000 00000000     0        0 4717 1
    8: 0100007F:10403 0100007F:A1B2 01 00000000:00000000 00:00000000 00000000     0        0 4718 1
+   9: 00000000000000000000000000000000:0404 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4719 1
 `
 
 func TestSocketsAreReadFromTheKernelsTable(t *testing.T) {
@@ -148,6 +149,7 @@ func TestSocketsAreReadFromTheKernelsTable(t *testing.T) {
 		{"127.0.0.1:1026", "127.0.0.1:41394", 4714},
 		{"127.0.0.1:1027", "", 4716}, // of the same family
 		{"[::1]:1027", "", 4715},
+		{"127.0.0.1:1028", "", 4719}, // if nobody else is there
 	} {
 		s, err := listenerInTables(at(c.local))
 		if c.remote != "" {
@@ -159,7 +161,7 @@ func TestSocketsAreReadFromTheKernelsTable(t *testing.T) {
 	}
 	var inodes []uint64
 	_, _ = inTables(func(s socket, _ netip.AddrPort) bool { inodes = append(inodes, s.inode); return false })
-	if want := []uint64{4711, 4712, 4713, 4714, 4715, 4716}; !slices.Equal(inodes, want) {
+	if want := []uint64{4711, 4712, 4713, 4714, 4715, 4716, 4719}; !slices.Equal(inodes, want) {
 		t.Errorf("%v, want %v", inodes, want)
 	}
 }
