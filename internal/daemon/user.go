@@ -78,5 +78,7 @@ func WithSudo(s settings.Settings, err error) error {
 	fmt.Fprintln(os.Stderr, "minimail: this needs root; asking sudo")
 	// sudo does not pass our environment on, so settings go as options.
 	argv := append([]string{"sudo", "--", self}, s.Argv()...)
-	return fmt.Errorf("%w (sudo: %w)", err, syscall.Exec(sudo, argv, os.Environ()))
+	execErr := syscall.Exec(sudo, argv, os.Environ())
+	fail.Print(os.Stderr, err) // unless it has been said
+	return fail.Exit(fmt.Errorf("cannot run sudo: %w", execErr), fail.NeedsRoot)
 }
