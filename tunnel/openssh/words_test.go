@@ -1,6 +1,7 @@
 package openssh
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +104,23 @@ func TestALineNamesTheHostTheNearEndAndTheAddress(t *testing.T) {
 	} {
 		if got := parse(line); got.host != want.host || got.end != want.end || got.address != want.address {
 			t.Errorf("%q: host %q, end %q, address %q; want %q, %q, %q", line, got.host, got.end, got.address, want.host, want.end, want.address)
+		}
+	}
+}
+
+// TestAnyLineIsParsedAsACommand: a helper's may look like an ssh's.
+func TestAnyLineIsParsedAsACommand(t *testing.T) {
+	for line, want := range map[string]Command{
+		"":                 {},
+		"ssh":              {},
+		"ssh far":          {Program: "ssh", Host: "far"},
+		"ssh -F":           {Program: "ssh", Host: "-F"},
+		"ssh -F far":       {Program: "ssh", Host: "far", ConfigFile: "far"},
+		"exec ssh -v -p":   {Program: "ssh", Host: "-p"},
+		"ssh -x -p 22 far": {Program: "ssh", Host: "far", Options: []string{"Port=22"}},
+	} {
+		if got := ParseCommand(line); !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %+v, want %+v", line, got, want)
 		}
 	}
 }
