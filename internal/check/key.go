@@ -89,7 +89,7 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 	if c.files.Config == nil {
 		return
 	}
-	name, file := c.files.KnownAs(ctx)
+	name, file, bySignature := c.files.KnownAs(ctx)
 	mine := append(c.files.KnownHosts(), c.files.Name("~/.ssh/known_hosts"))[0]
 	strict := "StrictHostKeyChecking " + c.files.One("stricthostkeychecking")
 	learn := c.sshByHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint with the host's before you say yes"
@@ -102,6 +102,9 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 	case c.login.works() && file == "" && !c.files.KeepsHosts() && c.files.AsksNobody():
 		c.add("host key", doubtful, "ssh takes any host for "+name+" and forgets it ("+strict+", UserKnownHostsFile "+c.files.Config["userknownhostsfile"][0]+"): who is in between can read all mail", learn)
 	case v.Means == openssh.Revoked && !v.OnTheWay: // the login's point says it
+	case refused && bySignature:
+		c.add("host key", broken, file+" has only who may sign the key of "+name+", and nobody has: it has no certificate, or another machine answers",
+			c.sshByHand("-v")+" # shows its certificate, if there is one", "# in the sshd_config of "+c.Host+": HostCertificate FILE", learn)
 	case refused && file != "":
 		c.add("host key", broken, "the key of "+name+" is not the one in "+file+": another machine answers, or it got a new key",
 			c.forget(name, file)+" # only if its administrator says so", learn)

@@ -154,6 +154,10 @@ func TestCheckNamesAHostKeyThatIsNotKnown(t *testing.T) {
 	c.exits(t, 2)
 	c.says(t, "FAIL", "host key", q("the key of "+name+" is not the one in "+h.Path("known_hosts")),
 		"sudo -H -u "+testbed.RunAs+` \S*`+q("ssh-keygen -R '"+name+"' -f "+h.Path("known_hosts"))) // which makes the file root's, if root does it
+	testbed.Write(t, h.Path("known_hosts"), "@cert-authority * "+testbed.Read(t, h.Path("otherkey.pub")))
+	c = checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "host key", q(h.Path("known_hosts")+" has only who may sign the key of "+name), "HostCertificate")
 	h.Trust(t, "hostkey.pub")
 	checkOf(t, m).isWell(t)
 	known := testbed.Read(t, h.Path("known_hosts"))

@@ -70,8 +70,8 @@ func (f Files) KeepsHosts() bool {
 }
 
 // KnownAs is what the host is called in them, and the one that has a key of it;
-// empty: none has.
-func (f Files) KnownAs(ctx context.Context) (host, file string) {
+// empty: none has. bySignature is that it has only those that may sign one.
+func (f Files) KnownAs(ctx context.Context) (host, file string, bySignature bool) {
 	host = f.One("hostname")
 	if port := f.One("port"); port != "22" {
 		host = "[" + host + "]:" + port
@@ -79,10 +79,11 @@ func (f Files) KnownAs(ctx context.Context) (host, file string) {
 	host = cmp.Or(f.One("hostkeyalias"), host)
 	for _, file := range f.KnownHosts() {
 		if out, _, err := f.ask(ctx, nil, "ssh-keygen", "-F", host, "-f", file); err == nil && out != "" {
-			return host, file
+			signers := strings.Count(out, "\n@cert-authority ")
+			return host, file, signers > 0 && signers == strings.Count(out, "# Host ")
 		}
 	}
-	return host, ""
+	return host, "", false
 }
 
 // Unreadable is a file of known hosts that is there and that ssh may not read, or "".
