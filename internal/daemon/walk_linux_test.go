@@ -89,6 +89,12 @@ func TestWhoseTheWayToAFileIs(t *testing.T) {
 	}
 }
 
+func TestANameThatNoFileCanHaveIsNoPlace(t *testing.T) {
+	if p, err := Find(filepath.Join("/", strings.Repeat("long", 64)), 0); !errors.Is(err, unix.ENAMETOOLONG) {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
 func gidOf(t *testing.T, name string) int {
 	t.Helper()
 	g, err := user.LookupGroup(name)

@@ -40,7 +40,7 @@ func TestCheckNamesAKeyWithAPassphrase(t *testing.T) {
 	c := checkOf(t, m)
 	c.exits(t, 2)
 	mend := "ssh-keygen -p -N '' -f " + h.Path("key")
-	c.says(t, "WARN", "key", q(h.Path("key"))+" has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail", q(mend))
+	c.says(t, "WARN", "key", q(h.Path("key"))+" has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail$", q(mend))
 	c.says(t, "FAIL", "login", `Permission denied.*: ssh had no key that it could use, see key above`, q(mend))
 	testbed.Run(t, "sh", "-c", mend+" -q -P secret")
 	testbed.GiveTo(t, h.Path("key"), testbed.RunAs)
