@@ -211,6 +211,14 @@ func TestUnderSystemdAChangeOfTheSettingsNeedsNoDaemonReload(t *testing.T) {
 		if active := systemctl("show", "--property=ActiveState", "minimail.socket"); active != "ActiveState=inactive\n" {
 			t.Errorf("with ports of minimail's own, the socket unit: %s", active)
 		}
+		// A directory service may be late: who is not known yet is tried again.
+		testbed.Write(t, testbed.SettingsFile, strings.ReplaceAll(alone, "\nSUDO_USER="+testbed.Owner, "\nSUDO_USER=ghost"))
+		_, _ = m.Inside("systemctl", "restart", "minimail")
+		testbed.Write(t, testbed.SettingsFile, alone)
+		testbed.Eventually(t, "it is started once the user is known", func() bool {
+			is, _ := m.Inside("systemctl", "show", "--property=User,ActiveState", "minimail")
+			return strings.Contains(is, "ActiveState=active\n") && strings.Contains(is, "User="+testbed.Owner+"\n")
+		})
 		testbed.Write(t, testbed.SettingsFile, file)
 		systemctl("restart", "minimail")
 		if active := systemctl("show", "--property=ActiveState", "minimail.socket"); active != "ActiveState=active\n" {
