@@ -9,7 +9,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
+	"github.com/hashicorp/go-envparse"
 	"github.com/xrash/smetrics"
 
 	"minimail/internal/fail"
@@ -57,7 +59,6 @@ func parseFile(r io.Reader, file string) (map[string][]entry, error) {
 			err = errors.New("there is a byte order mark in front of it: save the file without")
 		}
 		switch {
-		case errors.Is(err, errNeeds) && !isOurs(name): // sh does something else there
 		case err != nil:
 			first = orFirst(first, fail.Hint(fmt.Errorf("%s: expected NAME=value: %w", at, err), form))
 		case name == "":
@@ -89,62 +90,44 @@ func isOurs(name string) bool {
 	})
 }
 
-var (
-	assignment = regexp.MustCompile(`^(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=(.*)$`)
-	// word is one of sh's, and part what is quoted in it.
-	word    = regexp.MustCompile(`^(?:[^ \t'"\\;&|<>()]|` + part.String() + `)*`)
-	part    = regexp.MustCompile(`\\.|'[^']*'|"(?:[^"\\]|\\.)*"`)
-	escaped = regexp.MustCompile("\\\\([\"\\\\$`])") // within "
+// parseLine reads one line; an empty one has no name. Where sh would read another
+// value than envparse does, it is an error.
+func parseLine(line string) (name, value string, err error) {
+	m, err := envparse.Parse(strings.NewReader(line))
+	if bad := (*envparse.ParseError)(nil); errors.As(err, &bad) {
+		return "", "", bad.Err
+	}
+	for name, value = range m {
+	}
+	if !closed.MatchString(line) { // envparse leaves what is before a comment
+		value = strings.TrimRight(value, " \t")
+	}
+	switch {
+	case utf8.ValidString(line) && !utf8.ValidString(value): // envparse 0.1.0 has lost a byte before a comment
+		err = errors.New("the comment behind it needs a line of its own")
+	case !isOurs(name):
+	case glued.MatchString(line):
+		err = errors.New("a # in a value needs quotes around the value")
+	case !plain.MatchString(line):
+		err = errors.New(`a \ in a value needs ' around the value`)
+	}
+	return name, value, err
+}
 
-	errNeeds = errors.New("spaces, and signs such as ; and &, need quotes around the value")
+// inQuotes is a piece of a value, and part one of any kind.
+const (
+	inQuotes = `(?:'[^']*'|"(?:[^"\\]|\\["\\])*")`
+	part     = `(?:` + inQuotes + `|[^\s#'"\\])`
 )
 
-// parseLine reads one line; an empty one has no name.
-func parseLine(line string) (name, value string, err error) {
-	line = strings.Trim(line, " \t\r")
-	if line == "" || line[0] == '#' {
-		return "", "", nil
-	}
-	m := assignment.FindStringSubmatch(line)
-	if m == nil {
-		return "", "", errors.New("it does not begin with a name and =")
-	}
-	value, err = unquote(m[2])
-	return m[1], value, err
-}
-
-// unquote is what sh makes of the text behind a name's = (POSIX.1-2024, Shell
-// Command Language, 2.2 and 2.3), but that $ and ` mean nothing. So does systemd
-// (systemd.exec(5), EnvironmentFile=), unless quotes or a comment come later.
-func unquote(text string) (string, error) {
-	if i := strings.IndexFunc(text, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }); i >= 0 {
-		return "", fmt.Errorf("there is a control character in it: %q", text[i])
-	}
-	value := strings.TrimLeft(text, " \t")
-	if value != text && strings.HasPrefix(value, "#") {
-		return "", nil
-	}
-	value = word.FindString(value)
-	behind := strings.TrimLeft(text, " \t")[len(value):]
-	switch rest := strings.TrimLeft(behind, " \t"); {
-	case rest == "" || rest != behind && rest[0] == '#':
-	case rest == `\`:
-		return "", errors.New(`a \ at its end: each setting has one line`)
-	case rest == behind && (rest[0] == '"' || rest[0] == '\''):
-		return "", fmt.Errorf("unmatched %c", rest[0])
-	default:
-		return "", errNeeds
-	}
-	return part.ReplaceAllStringFunc(value, func(p string) string {
-		switch p[0] {
-		case '\\':
-			return p[1:]
-		case '"':
-			return escaped.ReplaceAllString(p[1:len(p)-1], "$1")
-		}
-		return p[1 : len(p)-1]
-	}), nil
-}
+var (
+	// glued is a # that sh takes for a part of the value, and envparse for a comment.
+	glued = regexp.MustCompile(`^[^=]*=(?:(?:` + part + `|\s)*` + part + `)?#`)
+	// closed is a value that ends with a quote.
+	closed = regexp.MustCompile(`^[^=]*=(?:` + part + `|\s)*` + inQuotes + `\s*(?:#.*)?$`)
+	// plain is a value whose backslashes are the same to sh and to envparse.
+	plain = regexp.MustCompile(`^[^=]*=(?:` + part + `|\s)*(?:\s#.*)?$`)
+)
 
 func orFirst(first, err error) error {
 	if first != nil {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -19,14 +20,11 @@ func TestASettingsFileIsReadLiterally(t *testing.T) {
 		"MINIMAIL_HOST=far":                      {"MINIMAIL_HOST": "far"},
 		"MINIMAIL_HOST=far # the provider\n":     {"MINIMAIL_HOST": "far"},
 		"MINIMAIL_HOST=\"far\" # it\n":           {"MINIMAIL_HOST": "far"},
-		"MINIMAIL_HOST=far\t# it\n":              {"MINIMAIL_HOST": "far"},
 		"MINIMAIL_HOST= # it\n":                  {},
-		"MINIMAIL_HOST=#far\n":                   {"MINIMAIL_HOST": "#far"},
-		"MINIMAIL_LOG_FILE=/mini#1.log\n":        {"MINIMAIL_LOG_FILE": "/mini#1.log"},
-		"SUDO_USER=andré # her\n":                {"SUDO_USER": "andré"},
-		"MINIMAIL_HOST=\"a\\nb\\$c\"\n":          {"MINIMAIL_HOST": `a\nb$c`},
 		"OTHERS=$(date -u)\nMINIMAIL_HOST=a\n":   {"MINIMAIL_HOST": "a"},
 		"MINIMAIL_HOST='far'\r\n":                {"MINIMAIL_HOST": "far"},
+		"MINIMAIL_HOST='a\\n'\n":                 {"MINIMAIL_HOST": `a\n`},
+		"MINIMAIL_HOST=\"a\\\\b\"\n":             {"MINIMAIL_HOST": `a\b`},
 		"  export MINIMAIL_HOST=far  \n":         {"MINIMAIL_HOST": "far"},
 		"MINIMAIL_HOST='a # b'\n":                {"MINIMAIL_HOST": "a # b"},
 		"MINIMAIL_HOST=\"a#b\" # it's a#c\n":     {"MINIMAIL_HOST": "a#b"},
@@ -60,14 +58,15 @@ func TestASettingsFileIsReadLiterally(t *testing.T) {
 }
 
 // TestAValueIsWhatShMakesOfIt: of all short texts that could be quoted or have a
-// comment, and are not refused.
+// comment, and are not refused. Spaces without quotes are systemd's.
 func TestAValueIsWhatShMakesOfIt(t *testing.T) {
+	assignment := regexp.MustCompile(`^(?:'[^']*'|"(?:[^"\\]|\\.)*"|[^ '"])*(?: +#.*| *)$`)
 	var script, want strings.Builder
 	taken, texts := 0, []string{""}
 	for len(texts) > 0 {
 		text := texts[0]
 		texts = texts[1:]
-		if _, value, err := parseLine("X=" + text); err == nil && (strings.TrimLeft(text, " ") == text || strings.HasPrefix(strings.TrimLeft(text, " "), "#")) { // others sh takes for a command
+		if _, value, err := parseLine("SUDO_USER=" + text); err == nil && assignment.MatchString(text) {
 			fmt.Fprintf(&script, "X=%s\nprintf '%%s\\n' \"$X\"\n", text)
 			fmt.Fprintln(&want, value)
 			taken++
@@ -81,7 +80,7 @@ func TestAValueIsWhatShMakesOfIt(t *testing.T) {
 	sh := exec.Command("sh")
 	sh.Stdin = strings.NewReader(script.String())
 	got, err := sh.CombinedOutput()
-	if err != nil || string(got) != want.String() || taken < 1000 {
+	if err != nil || string(got) != want.String() || taken < 900 {
 		for i, line := range strings.Split(string(got), "\n") {
 			if all := strings.Split(want.String(), "\n"); i >= len(all) || all[i] != line {
 				t.Fatalf("value %d is %q to sh, and not to us (%v)", i, line, err)
@@ -93,27 +92,28 @@ func TestAValueIsWhatShMakesOfIt(t *testing.T) {
 
 func TestAMistakeInTheSettingsFileIsNamedWithItsLine(t *testing.T) {
 	for text, want := range map[string]string{
-		"MINIMAIL_HOSTS=far":               `file, line 1: unknown setting MINIMAIL_HOSTS did you mean "MINIMAIL_HOST"?`,
-		"minimail_host=far":                `file, line 1: unknown setting minimail_host did you mean "MINIMAIL_HOST"?`,
-		"\n# c\nMINIMAIL_IDEL=5\n":         `file, line 3: unknown setting MINIMAIL_IDEL did you mean "MINIMAIL_IDLE"?`,
-		"MINIMAL_HOST=far":                 `file, line 1: unknown setting MINIMAL_HOST`,
-		"MINIMAIL_X=":                      `file, line 1: unknown setting MINIMAIL_X`,
-		"MINIMAIL_HOST=far\nrabbit\n":      "file, line 2: expected NAME=value",
-		"two words\n":                      "file, line 1: expected NAME=value",
-		"MINIMAIL HOST=far\n":              "file, line 1: expected NAME=value",
-		"=far\n":                           "file, line 1: expected NAME=value",
-		"\n\nMINIMAIL_HOST=\"far\n":        "file, line 3: expected NAME=value: unmatched \"",
-		"\ufeffMINIMAIL_HOST=far\n":        "file, line 1: expected NAME=value: there is a byte order mark",
-		"MINIMAIL_HOST=far away\n":         "file, line 1: expected NAME=value: spaces, and signs such as ; and &, need quotes around the value",
-		"MINIMAIL_HOST='far' away\n":       "file, line 1: expected NAME=value: spaces, and signs",
-		"MINIMAIL_HOST=far;date\n":         "file, line 1: expected NAME=value: spaces, and signs",
-		"MINIMAIL_HOST='far\n":             "file, line 1: expected NAME=value: unmatched '",
-		"MINIMAIL_HOST=far\\\nMINIMAIL_X=": `file, line 1: expected NAME=value: a \ at its end: each setting has one line`,
-		"MINIMAIL_HOST=a\x01b\n":           `file, line 1: expected NAME=value: there is a control character in it: '\x01'`,
-		"MINIMAIL_HOST: far\n":             "file, line 1: expected NAME=value",
-		"MINIMAIL_HOST: a=b\n":             "file, line 1: expected NAME=value",
-		"%=1\n":                            "file, line 1: expected NAME=value: ",
-		"\n" + strings.Repeat("x", 1<<17):  "file, line 2: expected NAME=value: the line is too long for example",
+		"MINIMAIL_HOSTS=far":              `file, line 1: unknown setting MINIMAIL_HOSTS did you mean "MINIMAIL_HOST"?`,
+		"minimail_host=far":               `file, line 1: unknown setting minimail_host did you mean "MINIMAIL_HOST"?`,
+		"\n# c\nMINIMAIL_IDEL=5\n":        `file, line 3: unknown setting MINIMAIL_IDEL did you mean "MINIMAIL_IDLE"?`,
+		"MINIMAL_HOST=far":                `file, line 1: unknown setting MINIMAL_HOST`,
+		"MINIMAIL_X=":                     `file, line 1: unknown setting MINIMAIL_X`,
+		"MINIMAIL_HOST=far\nrabbit\n":     "file, line 2: expected NAME=value",
+		"two words\n":                     "file, line 1: expected NAME=value",
+		"MINIMAIL HOST=far\n":             "file, line 1: expected NAME=value",
+		"=far\n":                          "file, line 1: expected NAME=value",
+		"\n\nMINIMAIL_HOST=\"far\n":       "file, line 3: expected NAME=value: unmatched \"",
+		"\ufeffMINIMAIL_HOST=far\n":       "file, line 1: expected NAME=value: there is a byte order mark",
+		"MINIMAIL_HOST='far\n":            "file, line 1: expected NAME=value: unmatched '",
+		"MINIMAIL_HOST=a\x01b\n":          "file, line 1: expected NAME=value: 0x01 is an invalid value character",
+		"MINIMAIL_HOST=a\\ b\n":           `file, line 1: expected NAME=value: a \ in a value needs ' around the value`,
+		"MINIMAIL_HOST=\"a\\n\"\n":        `file, line 1: expected NAME=value: a \ in a value needs ' around the value`,
+		"SUDO_USER=andré # her\n":         "file, line 1: expected NAME=value: the comment behind it needs a line of its own",
+		"MINIMAIL_LOG_FILE=/mini#1.log\n": "file, line 1: expected NAME=value: a # in a value needs quotes around the value",
+		"MINIMAIL_HOST=#far\n":            "file, line 1: expected NAME=value: a # in a value needs quotes around the value",
+		"MINIMAIL_HOST: far\n":            "file, line 1: expected NAME=value",
+		"MINIMAIL_HOST: a=b\n":            "file, line 1: expected NAME=value",
+		"%=1\n":                           "file, line 1: expected NAME=value: ",
+		"\n" + strings.Repeat("x", 1<<17): "file, line 2: expected NAME=value: the line is too long for example",
 	} {
 		_, err := parseFile(strings.NewReader(text), "file")
 		if err == nil || !strings.HasPrefix(err.Error()+" "+fail.HintOf(err), want) {
