@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -173,8 +174,8 @@ func (s *source) zero(n *ast.ReturnStmt, results *ast.FieldList) {
 		return
 	}
 	for i, r := range n.Results {
-		switch s.of(r) {
-		case "nil", "0", "false", `""`:
+		switch text := s.of(r); {
+		case slices.Contains([]string{"nil", "0", "false", `""`}, text), strings.HasSuffix(text, "{}"):
 		default:
 			s.replace("zero", r, "*new("+types[i]+")", true)
 		}

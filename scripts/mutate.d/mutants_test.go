@@ -33,6 +33,8 @@ func first(a, b int, on bool) (n int, err error) {
 	}
 	return 0, nil
 }
+
+func second() point { return point{} }
 `
 
 var wanted = []string{
