@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -160,6 +161,29 @@ func TestADaemonsExitStatusIsStartsButNotAReloads(t *testing.T) {
 		s, child := started(t, `echo 'minimail: no'; exit 3`)
 		if _, err := s.wait(child); err == nil || err.Error() != "" || fail.Status(err) != want {
 			t.Errorf("MAINPID=%q: %q, status %d, want %d", pid, err, fail.Status(err), want)
+		}
+	}
+}
+
+// TestWhoIsReplacedNamesTheOtherAndIsSilentThen, until it turns out to go on.
+func TestWhoIsReplacedNamesTheOtherAndIsSilentThen(t *testing.T) {
+	socket := t.TempDir() + "/notify"
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", socket)
+	tell := NewTeller()
+	_ = l.SetReadDeadline(time.Now().Add(time.Minute))
+	tell.Replaced(4711)
+	tell.Status("nobody's")
+	tell.Replaced(os.Getpid())
+	tell.Status("ours again")
+	for _, want := range []string{"MAINPID=4711", fmt.Sprintf("MAINPID=%d", os.Getpid()), "STATUS=ours again"} {
+		buf := make([]byte, 100)
+		if k, err := l.Read(buf); err != nil || string(buf[:k]) != want {
+			t.Errorf("heard %q, %v, want %q", buf[:k], err, want)
 		}
 	}
 }
