@@ -105,6 +105,7 @@ var states = map[string]struct {
 	"more commands than are followed":      {"S: 220 far\n" + strings.Repeat("C: NOOP\n", maxPending+1), false},
 	"as many commands as are followed":     {"S: 220 far\n" + strings.Repeat("C: NOOP\n", maxPending), true},
 	"a mail's text before DATA's answer":   {greetedAndMail + "C: DATA~Subject: x~~hello~.\nS: 354 go\nS: 250 accepted\n", false},
+	"the same, and 250 is to come":         {greetedAndMail + "C: DATA~Subject: x~~hello~.\nS: 354 go\n", false},
 	"codes with a 0 and a 9":               {"S: 220 far\nC: NOOP\nS: 209 ok\nC: NOOP\nS: 290 ok\n", true},
 	"a reply without a text":               {"S: 220 far\nC: NOOP\nS: 250\n", true},
 	"a code with another character":        {"S: 220 far\nC: NOOP\nS: 2:0 ok\n", false},

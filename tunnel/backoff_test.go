@@ -313,3 +313,10 @@ func TestAPauseIsToldInRoundFiguresThatAreNeverTooShort(t *testing.T) {
 		}
 	}
 }
+
+func TestAnErrorThatNobodyKnowsIsNotTakenForHarmless(t *testing.T) {
+	why := errors.New("the moon")
+	if f := failureOf(why); f.kind != Unclear || f.hopeless || !errors.Is(f, why) || f.Error() != "the moon" {
+		t.Errorf("%+v", f)
+	}
+}

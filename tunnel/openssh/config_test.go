@@ -17,3 +17,16 @@ func TestWhatMinimailOverridesIsNamed(t *testing.T) {
 		t.Errorf("got %q, want %q", o, want)
 	}
 }
+
+func TestTheComplaintOfSSHsSettingsIsTheLineThatNamesTheMistake(t *testing.T) {
+	for words, want := range map[string]string{
+		"/c line 3: Bad port 'x'.\n/c: terminating, 1 bad configuration options": "/c line 3: Bad port 'x'.",
+		"/c: terminating, 1 bad configuration options":                           "/c: terminating, 1 bad configuration options",
+		"Bad owner or permissions on /c\r":                                       "Bad owner or permissions on /c",
+		"":                                                                       "",
+	} {
+		if got := complaint(words); got != want {
+			t.Errorf("%q: %q, want %q", words, got, want)
+		}
+	}
+}
