@@ -15,6 +15,7 @@ const (
 
 	// Why a launch fails.
 	BadSettings   Meaning = "bad-settings"
+	NoSuchUser    Meaning = "no-such-user"
 	NoSuchHost    Meaning = "no-such-host"
 	Refused       Meaning = "refused"
 	NotFromHere   Meaning = "not-from-here"
@@ -94,6 +95,9 @@ var meanings = map[Meaning]struct {
 	"": {Unclear, "", tryIt},
 	BadSettings: {Definite, "ssh does not like its settings", func(c Case) []string {
 		return []string{c.byHand("-G") + " # tells the line of ssh_config, or the --ssh-option"}
+	}},
+	NoSuchUser: {Unseen, "the user that minimail runs as has been removed, or a name service (LDAP, sssd) does not answer", func(Case) []string {
+		return []string{"getent passwd N # must print the user"}
 	}},
 	NoSuchHost: {Unseen, "there is no host of that name (which has no port in it), or no name service", func(c Case) []string {
 		if name, port, _ := strings.Cut(c.Host, ":"); port != "" && !c.OnTheWay && strings.Trim(port, "0123456789") == "" {

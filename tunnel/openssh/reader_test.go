@@ -107,6 +107,8 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 			why: "/home/me/.ssh/config: terminating, 1 bad configuration options (/home/me/.ssh/config line 3: Bad port 'x')", fail: Definite, means: BadSettings},
 		"a bad option, before there is a log": {lines: [][]said{rest("command-line: line 0: Bad configuration option: prot")},
 			why: "command-line: line 0: Bad configuration option: prot", fail: Definite, means: BadSettings},
+		"a user whom the name service does not know now": {lines: [][]said{rest("No user exists for uid 1001")},
+			why: "No user exists for uid 1001", fail: Unseen, means: NoSuchUser},
 		"a program that has no log":      {lines: [][]said{rest(denied)}, why: "me@far: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "far"},
 		"a line that nobody knows":       {lines: [][]said{own("fatal: moon in the wrong phase")}, why: "fatal: moon in the wrong phase", fail: Unclear},
 		"a reason, and such a line":      {lines: [][]said{own(denied, "moon in the wrong phase")}, why: "moon in the wrong phase", fail: Unclear},
