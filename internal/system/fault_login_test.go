@@ -213,6 +213,7 @@ func TestFault33HostileConfig(t *testing.T) {
 		"exit on forward failure":    {"ExitOnForwardFailure yes", "LocalForward %TAKEN% localhost:25"},
 		"no exit on forward failure": {"ExitOnForwardFailure no"},
 		"quiet":                      {"LogLevel QUIET"},
+		"each line with its place":   {"LogVerbose *"},
 		"a forward of the same port": {"LocalForward 127.0.0.1:%NEAR% localhost:9"},
 		"the same forward":           {"LocalForward %NEAR% %FAR%"},
 		"a remote forward":           {"RemoteForward %TAKEN% localhost:25"},

@@ -87,6 +87,8 @@ func TestWhoOfAChainOfHostsFailsIsKnown(t *testing.T) {
 		"one by the other, as it wants": {"Host far\nProxyJump b\nHost b\nProxyJump a", func(t *testing.T, _, a, _ *testbed.Host) { refusing(t, a) }, KeyRefused, "a"},
 		"the same, and that one":        {"Host far\nProxyJump b\nHost b\nProxyJump a", func(t *testing.T, _, _, b *testbed.Host) { refusing(t, b) }, KeyRefused, "b"},
 		"QUIET ones":                    {"Host *\nLogLevel QUIET\nHost far\nProxyJump a,b", func(t *testing.T, _, a, _ *testbed.Host) { refusing(t, a) }, KeyRefused, "a"},
+		"ones that say where":           {"Host *\nLogVerbose *\nHost far\nProxyJump a,b", func(t *testing.T, _, _, b *testbed.Host) { refusing(t, b) }, KeyRefused, "ProxyJump=a b"},
+		"the same, and it hangs up":     {"Host *\nLogVerbose *\nHost far\nProxyJump a,b", func(t *testing.T, _, _, b *testbed.Host) { listening(t, b, hangsUp) }, HungUp, "ProxyJump=a b"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -80,6 +80,7 @@ func (c *Client) NewReader() *Reader {
 func (r *Reader) Read(line string, fromLog bool) Heard {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	line = bare(line)
 	s, v := parse(line), &r.other
 	if r.useless {
 		return Heard{}

@@ -150,6 +150,24 @@ var patterns = sync.OnceValue(func() []*regexp.Regexp {
 	return all
 })
 
+// place is what ssh_config's LogVerbose has before a line: FILE:FUNCTION():LINE
+// (pid=N), or (bin=PROGRAM, pid=N) since 9.8 (sshlogv in log.c).
+var place = regexp.MustCompile(`^(debug[123]: )?[^\s:]{1,48}:(\w{1,48})\(\):\d+ \((?:bin=[^,]*, )?pid=\d+\): `)
+
+// bare is a line without its place. The function's name, which stands before some
+// forms, is then said but there.
+func bare(line string) string {
+	m := place.FindStringSubmatch(line)
+	if m == nil {
+		return line
+	}
+	rest := m[1] + line[len(m[0]):]
+	if named := m[2] + ": " + rest; parse(rest).means == "" && parse(named).means != "" {
+		return named
+	}
+	return rest
+}
+
 // What tells of a ProxyJump, before anybody is connected to, and then.
 const (
 	implicit   = "debug1: Setting implicit ProxyCommand from ProxyJump: " // main (ssh.c)
@@ -185,6 +203,7 @@ var steps = []struct {
 // ReadStep is the step that a line of ssh's log tells of, "" if of none; and the
 // key's name, if it is about one.
 func ReadStep(line string) (step Step, key string) {
+	line = bare(line)
 	for _, s := range steps {
 		if m := s.line.FindStringSubmatch(line); m != nil {
 			return s.step, strings.Join(m[1:], "")

@@ -36,6 +36,32 @@ func TestEachFormIsKnownWholeAndOnlyWhole(t *testing.T) {
 	}
 }
 
+// TestALineWithItsPlaceMeansTheSame: LogVerbose has it in front, and the function's
+// name then stands only there.
+func TestALineWithItsPlaceMeansTheSame(t *testing.T) {
+	for _, f := range forms {
+		line := example(f.line)
+		level, text, _ := strings.Cut(line, ": ")
+		if !strings.HasPrefix(level, "debug") {
+			level, text = "", line
+		} else {
+			level += ": "
+		}
+		function, rest, _ := strings.Cut(text, ": ")
+		if !strings.Contains(function, "_") || strings.ContainsAny(function, " [@/") {
+			function, rest = "main", text
+		}
+		for _, said := range []string{
+			level + "ssh.c:main():2315 (pid=1205): " + text,
+			level + "kex.c:" + function + "():7 (bin=ssh, pid=1205): " + rest,
+		} {
+			if got := parse(bare(said)); got.means != f.means || got.at != f.at {
+				t.Errorf("%q: %q at %q, want %q at %q", said, got.means, got.at, f.means, f.at)
+			}
+		}
+	}
+}
+
 // openEnded reports whether a form has foreign words at one of its ends.
 func openEnded(form string) bool {
 	for _, b := range []string{"REASON", "TEXT", "OPTION", "END", "PORT", "HOST", "N", "FILE"} {
