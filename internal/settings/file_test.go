@@ -21,6 +21,7 @@ func TestASettingsFileIsReadLiterally(t *testing.T) {
 		"MINIMAIL_HOST=far # the provider\n":     {"MINIMAIL_HOST": "far"},
 		"MINIMAIL_HOST=\"far\" # it\n":           {"MINIMAIL_HOST": "far"},
 		"MINIMAIL_HOST= # it\n":                  {},
+		"SOMEBODY_ELSE=1\nMINIMAIL_HOST=a\n":     {"MINIMAIL_HOST": "a"}, // as long as one of ours
 		"OTHERS=$(date -u)\nMINIMAIL_HOST=a\n":   {"MINIMAIL_HOST": "a"},
 		"MINIMAIL_HOST='far'\r\n":                {"MINIMAIL_HOST": "far"},
 		"MINIMAIL_HOST='a\\n'\n":                 {"MINIMAIL_HOST": `a\n`},

@@ -49,8 +49,7 @@ func (p profile) read(name string) error {
 }
 
 // runs reports whether the place of m has run: the block that has it, or the
-// last one before (a case's expression is in none). What is outside of functions
-// runs if anything in its file does.
+// last one before. What is outside of functions runs if anything in its file does.
 func (p profile) runs(m mutant) bool {
 	var last block
 	any := false

@@ -23,12 +23,13 @@ type mutant struct {
 	text     string // in their place
 	old      string // what they were
 	what     string // the operator
-	at       token.Position
-	inside   bool // a function; coverage knows no others
+	column   int
+	at       token.Position // what coverage is asked for
+	inside   bool           // a function; coverage knows no others
 }
 
 func (m mutant) String() string {
-	return fmt.Sprintf("%s:%d:%d  %s: %s -> %s", m.file, m.line, m.at.Column, m.what, short(m.old), short(m.text))
+	return fmt.Sprintf("%s:%d:%d  %s: %s -> %s", m.file, m.line, m.column, m.what, short(m.old), short(m.text))
 }
 
 // short is a text as one line of bearable length.
@@ -63,7 +64,30 @@ func mutantsOf(root, name string) ([]mutant, error) {
 		return nil, err
 	}
 	s.search(file, nil, false)
+	s.atSwitches(file)
 	return s.found, nil
+}
+
+// atSwitches has coverage asked for the switch in which a case's expression is:
+// that is in no block of its own.
+func (s *source) atSwitches(file *ast.File) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		sw, ok := n.(*ast.SwitchStmt)
+		if !ok {
+			return true
+		}
+		for _, c := range sw.Body.List {
+			for _, e := range c.(*ast.CaseClause).List {
+				from, to := s.files.Position(e.Pos()).Offset, s.files.Position(e.End()).Offset
+				for i, m := range s.found {
+					if from <= m.from && m.to <= to {
+						s.found[i].at = s.files.Position(sw.Pos())
+					}
+				}
+			}
+		}
+		return true
+	})
 }
 
 func (s *source) of(n ast.Node) string {
@@ -74,7 +98,7 @@ func (s *source) of(n ast.Node) string {
 func (s *source) add(what string, from, to, counts token.Pos, text string, inside bool) {
 	a, b := s.files.Position(from), s.files.Position(to)
 	old := string(s.text[a.Offset:b.Offset])
-	s.found = append(s.found, mutant{s.name, a.Line, a.Offset, b.Offset, text, old, what, s.files.Position(counts), inside})
+	s.found = append(s.found, mutant{s.name, a.Line, a.Offset, b.Offset, text, old, what, s.files.Position(counts).Column, s.files.Position(counts), inside})
 }
 
 func (s *source) replace(what string, n ast.Node, text string, inside bool) {

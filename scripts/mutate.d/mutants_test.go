@@ -74,6 +74,11 @@ func TestEachOperatorMakesItsMutants(t *testing.T) {
 	if len(got) != len(wanted) {
 		t.Errorf("%d mutants, want %d: %q", len(got), len(wanted), got)
 	}
+	for _, m := range all {
+		if m.line == 12 && m.what == "swap" && m.at.Line != 11 {
+			t.Errorf("coverage is asked for line %d, want that of the switch: %v", m.at.Line, m)
+		}
+	}
 }
 
 func TestAPlaceRunsIfItsBlockDoes(t *testing.T) {
