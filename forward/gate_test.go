@@ -212,3 +212,20 @@ func TestAnOwnerWhoIsNotKnownIsTheMachine(t *testing.T) {
 		t.Error(who)
 	}
 }
+
+// TestAnOwnersTurnComesAsSoonAsThePaceAllows: the first ones at once, then one
+// each 1/rate, and none whose turn is behind his patience.
+func TestAnOwnersTurnComesAsSoonAsThePaceAllows(t *testing.T) {
+	const rate, patience = 4, time.Second
+	g := newGate(1, 1, nil)
+	now := time.Now()
+	for i := range 2*rate + 1 {
+		wait, ok := g.reserve("uid 1000", now, patience, rate)
+		if want := max(0, time.Duration(i-rate+1)*time.Second/rate); wait != want && ok || ok != (want <= patience) {
+			t.Errorf("client %d: %v, %v; want %v", i, wait, ok, want)
+		}
+	}
+	if wait, ok := g.reserve("uid 1001", now, patience, rate); wait != 0 || !ok {
+		t.Errorf("another owner: %v, %v", wait, ok)
+	}
+}
