@@ -132,6 +132,25 @@ func TestTheInitScriptPrefersTheUserOfTheSettings(t *testing.T) {
 	})
 }
 
+// TestTheInitScriptRestartsWhatHasItsHostFromElsewhere, and says that nothing is
+// started only where nothing runs.
+func TestTheInitScriptRestartsWhatHasItsHostFromElsewhere(t *testing.T) {
+	testbed.OnMachine(t, func(t *testing.T, m *testbed.Machine) {
+		m.Install(t)
+		said := m.Run(t, 0, "/etc/init.d/minimail", "restart")
+		if !strings.Contains(said, "no MINIMAIL_HOST in /etc/default/minimail") {
+			t.Errorf("without a host the init script says %q", said)
+		}
+		m.Run(t, 0, "env", "-i", "MINIMAIL_HOST=far", "SUDO_USER="+testbed.Owner, "/etc/init.d/minimail", "start")
+		pid := m.Pid(t)
+		said = m.Run(t, 0, "/etc/init.d/minimail", "restart")
+		if m.Pid(t) == pid || strings.Contains(said, "not started") {
+			t.Errorf("restart has left pid %d running: %s", pid, said)
+		}
+		m.Run(t, 0, "/etc/init.d/minimail", "stop")
+	})
+}
+
 // TestRemovingKeepsTheSettingsAndPurgingLeavesNothing compares the files before
 // and after.
 func TestRemovingKeepsTheSettingsAndPurgingLeavesNothing(t *testing.T) {
