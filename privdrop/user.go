@@ -27,9 +27,9 @@ var systemPath = []string{"/usr/bin", "/bin", "/usr/sbin", "/sbin",
 	"/run/current-system/sw/bin", "/run/current-system/profile/bin"} // NixOS, Guix
 
 // Program is where to find a program of the system's. Who is not root finds it
-// by PATH.
+// by PATH, if there is one: a check that began as root's may have none.
 func Program(name string) string {
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 && os.Getenv("PATH") != "" {
 		return name
 	}
 	for _, dir := range systemPath {

@@ -60,7 +60,7 @@ var cures = []cure{
 	{nil, "PROGRAM -V # must say which OpenSSH it is; or --ssh ANOTHER"},
 }
 
-var withoutPath = cure{exec.ErrNotFound, "--ssh /usr/bin/ssh # for PATH is not set"}
+var withoutPath = cure{exec.ErrNotFound, "export PATH=/usr/bin:/bin # it is not set"}
 
 // Cure is what may help if program cannot be run because of err.
 func Cure(program string, err error) string {
