@@ -67,6 +67,9 @@ func (t *Tunnel) ssh(ctx context.Context, l *launch) error {
 	<-followed
 	// Whoever is left of the group has lost its ssh.
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	if l.proof.Sweep != nil {
+		l.proof.Sweep() // and whom a wrapper has detached from it
+	}
 	if os.Getpid() == 1 {
 		reap(cmd.Process.Pid)
 	}

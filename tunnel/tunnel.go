@@ -73,6 +73,8 @@ type Proof struct {
 	// Holder is who keeps the launch from listening at one of NearEnds; empty:
 	// that is not known.
 	Holder func(nearEnd string) string
+	// Sweep ends what has outlived the launch, when that has been reaped.
+	Sweep func()
 }
 
 // A Tunnel is a supervised ssh. Make it with New.

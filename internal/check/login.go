@@ -18,6 +18,7 @@ import (
 	"minimail/forward"
 	"minimail/tunnel"
 	"minimail/tunnel/openssh"
+	"minimail/tunnel/peer"
 )
 
 // A login is one ssh with the forwards that minimail would have, at spare near
@@ -66,10 +67,11 @@ func (c *checkup) tryLogin(ctx context.Context) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	t := tunnel.New(tunnel.Config{
-		Command:  func() tunnel.Command { return tunnel.Command{Argv: argv, Env: openssh.Env()} },
+		Command:  func() tunnel.Command { return tunnel.Command{Argv: argv, Env: append(openssh.Env(), peer.Mark())} },
 		Name:     c.Host,
 		NearEnds: forward.NearEnds(forwards),
 		Idle:     time.Hour, // until we are through
+		Prove:    peer.Prover(argv),
 		Listen:   func() func(string, bool) tunnel.Meaning { return c.login.said.hear },
 		Changed: func(now tunnel.Status) {
 			if now.State == tunnel.BackingOff {

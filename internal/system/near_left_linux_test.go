@@ -86,6 +86,33 @@ func TestALeftOverSSHIsNeverUsed(t *testing.T) {
 	})
 }
 
+// TestAnSSHThatAWrapperHasDetachedGoesWithItsLaunch: at the countdown's end, at a
+// stop, and with check's trial.
+func TestAnSSHThatAWrapperHasDetachedGoesWithItsLaunch(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	wrapper := filepath.Join(testbed.PublicDir(t), "wrapper")
+	testbed.Write(t, wrapper, "#!/bin/sh\nsetsid -w /usr/bin/ssh \"$@\"\n")
+	if err := os.Chmod(wrapper, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--ssh", wrapper)
+	if c := checkOf(t, m); c.code != 0 {
+		t.Errorf("check: %+v", c)
+	}
+	m.NobodyLeft(t)
+	m.Start(t)
+	m.Greets(t)
+	m.Log.Wait(t, "the tunnel is closed")
+	m.NobodyLeft(t)
+	m.Greets(t)
+	if len(m.SSH()) != 2 {
+		t.Errorf("the wrapper and ssh: %v", m.SSH())
+	}
+	m.End(t, syscall.SIGTERM)
+	m.NobodyLeft(t)
+}
+
 // TestAWrappersSSHThatOutlivesMinimailIsEnded: when minimail is killed, the kernel
 // ends only what minimail has started itself.
 func TestAWrappersSSHThatOutlivesMinimailIsEnded(t *testing.T) {

@@ -10,14 +10,25 @@ func (l *launch) has(p Process) bool {
 	if p.PID == l.PID {
 		return p.Began == l.Began
 	}
-	asks := words(p.PID, "cmdline")
-	for _, word := range l.forwards {
-		if !slices.Contains(asks, word) {
-			return false
+	related := p.Group == l.PID || l.bore(p, ProcessOf) || p.Began >= l.Began && slices.Contains(words(p.PID, "environ"), Mark())
+	return related && l.asks(p) && ProcessOf(l.PID).Began == l.Began
+}
+
+// asks reports whether a process's command line asks for our near ends.
+func (l *launch) asks(p Process) bool {
+	its := words(p.PID, "cmdline")
+	return !slices.ContainsFunc(l.forwards, func(word string) bool { return !slices.Contains(its, word) })
+}
+
+// sweep is tunnel's Proof.Sweep: it ends those that were started since with our
+// mark, and ask for our near ends. A master that the ssh of a ProxyCommand has left
+// for others does not.
+func (l *launch) sweep() {
+	for _, pid := range everybody() {
+		if p := ProcessOf(pid); p.Began >= l.Began && l.asks(p) {
+			p.kill(func(kv string) bool { return kv == Mark() })
 		}
 	}
-	related := p.Group == l.PID || l.bore(p, ProcessOf) || p.Began >= l.Began && slices.Contains(words(p.PID, "environ"), Mark())
-	return related && ProcessOf(l.PID).Began == l.Began
 }
 
 // bore reports whether a process descends from the launched one, as of tells. A

@@ -105,6 +105,34 @@ func TestAnSSHWithTheSameCommandLineIsNotTheLaunchs(t *testing.T) {
 	}
 }
 
+// TestOnlyALaunchsOwnAreSwept: not an earlier launch's, who began before, nor who has
+// not our mark, nor who does not ask for our near ends.
+func TestOnlyALaunchsOwnAreSwept(t *testing.T) {
+	ssh, near := filepath.Join(fakes, "ssh"), nears(t)["unix"]
+	l, p := launchOf(t, ssh, near)
+	stranger := exec.Command(ssh, "-N", "-L", near+"2:far:25")
+	stranger.Env = []string{}
+	other := play(t, stranger)
+	for name, spared := range map[string]struct {
+		p *played
+		l *launch
+	}{
+		"an earlier launch's": {p, newLaunch(later(t, p.pid()), l.forwards)},
+		"no mark":             {other, newLaunch(p.pid(), []string{near + "2:far:25"})},
+		"another near end":    {p, newLaunch(p.pid(), []string{near + "3:far:25"})},
+	} {
+		spared.l.sweep()
+		if err := syscall.Kill(spared.p.pid(), 0); err != nil || !strings.HasPrefix(ProcessOf(spared.p.pid()).Name, "ssh") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	l.sweep()
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(p.pid(), &status, 0, nil); err != nil || status.Signal() != syscall.SIGKILL {
+		t.Errorf("it ended by %v, %v", status.Signal(), err)
+	}
+}
+
 func TestAParentThatIsYoungerThanItsChildIsNone(t *testing.T) {
 	l := &launch{Process: Process{PID: 10, Began: 5}}
 	for name, c := range map[string]struct {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -47,7 +48,11 @@ func Prover(argv []string) func(pid int) tunnel.Proof {
 	}
 	return func(pid int) tunnel.Proof {
 		l := newLaunch(pid, forwards)
-		return tunnel.Proof{Listens: l.listens, Leads: l.leads, Holder: l.holder}
+		proof := tunnel.Proof{Listens: l.listens, Leads: l.leads, Holder: l.holder}
+		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); filepath.Base(exe) != "ssh" {
+			proof.Sweep = l.sweep // a wrapper may have detached its ssh
+		}
+		return proof
 	}
 }
 

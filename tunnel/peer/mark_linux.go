@@ -29,18 +29,19 @@ func pidNamespace() string {
 // dismiss ends a process that has been left behind by a launch before this one,
 // of a minimail that is no more, or of ourselves, and reports whether it is that.
 func (p Process) dismiss(launch Process) bool {
+	return p.kill(func(kv string) bool { return kv == Mark() && p.Began < launch.Began || isOrphaned(kv) })
+}
+
+// kill ends a process that has one of certain words in its environment, and reports
+// whether it has done so.
+func (p Process) kill(doomed func(kv string) bool) bool {
 	pidfd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(pidfd)
-	for _, kv := range words(p.PID, "environ") {
-		ours := kv == Mark() && p.Began < launch.Began
-		if (ours || isOrphaned(kv)) && ProcessOf(p.PID).Began == p.Began {
-			return unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) == nil
-		}
-	}
-	return false
+	return slices.ContainsFunc(words(p.PID, "environ"), doomed) && ProcessOf(p.PID).Began == p.Began &&
+		unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) == nil
 }
 
 // isOrphaned reports whether the minimail of a mark is no more. Of one in
