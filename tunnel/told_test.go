@@ -28,6 +28,9 @@ func TestTheLogTellsOfACountdownThatIsCalledOffAndOfNoOther(t *testing.T) {
 		if n := log.count("called off"); n != 1 {
 			t.Errorf("called off %d times, want once", n)
 		}
+		if n := log.count("the last client has left: countdown started"); n != 2 {
+			t.Errorf("%d countdowns: %s", n, log)
+		}
 		if n := log.count(`"closes_in":"10s"`); n != 2 {
 			t.Errorf("%d countdowns of 10 s: %s", n, log)
 		}
@@ -35,6 +38,7 @@ func TestTheLogTellsOfACountdownThatIsCalledOffAndOfNoOther(t *testing.T) {
 			t.Errorf("it answered after %s, want %s", line, dialTakes)
 		}
 		time.Sleep(time.Minute)
+		log.find(t, "time's up: closing the tunnel")
 		if line := log.find(t, "the tunnel is closed"); !strings.Contains(line, `"lasted":"11.00`) {
 			t.Errorf("it lasted %s, want 11 s", line)
 		}

@@ -85,8 +85,10 @@ func TestFault32LogIsMovedAway(t *testing.T) {
 	testbed.Eventually(t, "both logs together have both clients", func() bool {
 		return strings.Count(testbed.Read(t, logFile+".1"), "client served")+strings.Count(testbed.Read(t, logFile), "client served") == 2
 	})
-	if !strings.Contains(testbed.Read(t, logFile), "client served") {
-		t.Error("the new log does not have the second client")
+	for _, line := range []string{"HUP: log reopened, back-off forgotten", "client served"} {
+		if !strings.Contains(testbed.Read(t, logFile), line) {
+			t.Errorf("the new log does not have %q", line)
+		}
 	}
 }
 
