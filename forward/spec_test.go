@@ -38,6 +38,7 @@ func TestAnUnusableForwardIsRefusedWithWhatIsExpected(t *testing.T) {
 		"":                             specForm,
 		"25":                           specForm,
 		"25:1025":                      specForm,
+		"25:1025:local\x7fhost:25":     "control characters",
 		"25:1025:25":                   specForm,
 		"::1:25:1025:localhost:25":     specForm,
 		"a:b:25:1025:localhost:25":     specForm,

@@ -302,4 +302,12 @@ func TestCheckNamesAnSSHThatIsMissingOrDoesNotLikeItsSettings(t *testing.T) {
 	c = checkOf(t, m, "--ssh", fake)
 	c.exits(t, 2)
 	c.says(t, "FAIL", "ssh -G", "Bad owner or permissions on /home/me/.ssh/config", "sudo chown "+testbed.RunAs+" /home/me/.ssh/config && chmod 600 /home/me/.ssh/config")
+
+	// It is not there any more for the second question.
+	testbed.Write(t, fake, "#!/bin/sh\nrm \"$0\"; echo OpenSSH_9.2p1 >&2\n")
+	testbed.GiveTo(t, filepath.Dir(fake), testbed.RunAs)
+	c = checkOf(t, m, "--ssh", fake)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "ssh -G", "cannot run ssh: .*no such file", "")
+	c.says(t, "FAIL", "login", "not tried", "mend what fails above")
 }
