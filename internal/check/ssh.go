@@ -88,15 +88,13 @@ func (c *checkup) sshByHand(options ...string) string {
 // checkFiles is about the pid file and the log, if start would refuse them. It is
 // asked as root, who can look everywhere.
 func (c *checkup) checkFiles(who *user.User) {
-	_, err := daemon.PidFilePlace(c.PidFile, who)
-	c.addFile(err, broken, c.PidFileNamed)
+	c.addFile(daemon.PidFileFits(c.PidFile, who), broken, c.PidFileNamed)
 	log, v := c.LogFile, broken
 	if log == "" { // a daemon's; in the foreground there is none
 		log, v = settings.DefaultLog(), doubtful
 	}
 	if log != "" {
-		_, err = daemon.LogPlace(log, who)
-		c.addFile(err, v, log != settings.DefaultLog())
+		c.addFile(daemon.LogFits(log, who), v, log != settings.DefaultLog())
 	}
 }
 

@@ -84,6 +84,36 @@ func LogPlace(path string, who *user.User) (Place, error) {
 	return p, about("cannot open the log", path, "--log-file", p, err)
 }
 
+// PidFileFits is an error if nobody's start can make the pid file, LogFits if none
+// can open the log. They change nothing.
+func PidFileFits(path string, who *user.User) error {
+	p, err := PidFilePlace(path, who)
+	if err != nil {
+		return err
+	}
+	return about("cannot open the pid file", path, "--pid-file", p, frozen(filepath.Dir(p.real)))
+}
+
+func LogFits(path string, who *user.User) error {
+	p, err := LogPlace(path, who)
+	if err != nil {
+		return err
+	}
+	at := p.real
+	if _, err := os.Lstat(at); err != nil {
+		at = filepath.Dir(at)
+	}
+	return about("cannot open the log", path, "--log-file", p, frozen(at))
+}
+
+// frozen is an error if a file, or a directory, is on a read-only file system.
+func frozen(at string) error {
+	if err := unix.Access(at, unix.W_OK); errors.Is(err, unix.EROFS) {
+		return err
+	}
+	return nil
+}
+
 // unlessMissing forgives a file that it is not there yet.
 func unlessMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
@@ -115,6 +145,9 @@ func about(doing, path, option string, p Place, err error) error {
 		err = fail.Hint(err, "%s # or %s another FILE", p.makeDirectory(), option)
 	case errors.Is(err, fs.ErrPermission):
 		err = fail.Hint(err, "run it with sudo, or %s a FILE where you may write", option)
+	case errors.Is(err, unix.ENOSPC):
+		dir := fail.Quote(filepath.Dir(path))
+		err = fail.Hint(err, "df -h %s; df -i %s # one of them is full; or %s another FILE", dir, dir, option)
 	case e.mend != "":
 		err = fail.Hint(err, "%s # or %s another FILE", e.mend, option)
 	case unsafe:

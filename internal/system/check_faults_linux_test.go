@@ -238,15 +238,6 @@ func TestCheckNamesAHomeThatIsTooOpen(t *testing.T) {
 	run().isWell(t)
 }
 
-// TestCheckKnowsTheHomeOfAUserWithoutAnEnvironment, as that of env -i and of some
-// launchers.
-func TestCheckKnowsTheHomeOfAUserWithoutAnEnvironment(t *testing.T) {
-	t.Parallel()
-	m := testbed.NewHost(t).Prepare(t, testbed.MailServer(t, nil))
-	c := runCheck(t, func(cmd *exec.Cmd) { cmd.Env = []string{"GOCOVERDIR=" + os.Getenv("GOCOVERDIR")} }, m.Cmd.Args[1:]...)
-	c.says(t, "OK", "user", ", home /.*", "")
-}
-
 // TestCheckExplainsABan: that is how one looks from here.
 func TestCheckExplainsABan(t *testing.T) {
 	t.Parallel()
