@@ -46,7 +46,7 @@ func ToBecome(s settings.Settings) (*user.User, error) {
 	case who.Uid == strconv.Itoa(os.Getuid()):
 		return nil, refuseAnybody(who.Uid)
 	}
-	return nil, fail.Exit(fail.Hint(fmt.Errorf("only root can become %s", s.User), "run it with sudo, or without --user"), fail.NeedsRoot)
+	return nil, fail.Exit(fail.Hint(fmt.Errorf("only root can become %s", s.User), "run it with sudo, or --user %s for one of your own", fail.Quote(UserName())), fail.NeedsRoot)
 }
 
 // wrong is about a setting that says what cannot be.
