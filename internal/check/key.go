@@ -101,7 +101,7 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 	switch refused := v.Means == openssh.HostKey && !v.OnTheWay; {
 	case c.login.works() && file == "" && !c.files.KeepsHosts() && c.files.AsksNobody():
 		c.add("host key", doubtful, "ssh takes any host for "+name+" and forgets it ("+strict+", UserKnownHostsFile "+c.files.Config["userknownhostsfile"][0]+"): who is in between can read all mail", learn)
-	case v.Means == openssh.Revoked && !v.OnTheWay: // the login's point says it
+	case (v.Means == openssh.Revoked || v.Means == openssh.NoKnownHosts) && !v.OnTheWay: // the login's point says it
 	case refused && bySignature:
 		c.add("host key", broken, file+" has only who may sign the key of "+name+", and nobody has: it has no certificate, or another machine answers",
 			c.sshByHand("-v")+" # shows its certificate, if there is one", "# in the sshd_config of "+c.Host+": HostCertificate FILE", learn)
@@ -112,6 +112,8 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 		file := c.files.Unreadable()
 		c.add("host key", broken, file+" cannot be read: whether "+name+" is known is not known",
 			fail.Quote("sudo", "chown", c.files.User, file), fail.Quote("sudo", "chmod", "600", file))
+	case refused && c.files.One("knownhostscommand") != "":
+		c.add("host key", broken, "the key of "+name+" is not known: neither KnownHostsCommand nor a file has it", c.where(ctx, v).RunKnownHosts(), learn)
 	case refused && !c.files.KeepsHosts():
 		c.add("host key", broken, "the key of "+name+" is not known: no file keeps it, by UserKnownHostsFile", learn)
 	case refused:

@@ -139,6 +139,25 @@ func TestCheckNamesAWrongHost(t *testing.T) {
 	checkOf(t, m).isWell(t)
 }
 
+// TestCheckNamesAKnownHostsCommandThatFails: saying yes by hand would not help.
+func TestCheckNamesAKnownHostsCommandThatFails(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	testbed.Write(t, h.Path("known_hosts"), "")
+	h.Configure(t, "KnownHostsCommand /bin/false")
+	c := checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "login", "KnownHostsCommand failed.*whether the host is known is not known", q("/bin/false must print the host's key"))
+	if strings.Contains(c.out, "StrictHostKeyChecking=ask") {
+		t.Errorf("the advice cannot help:\n%s", c.out)
+	}
+	h.Configure(t, "KnownHostsCommand /bin/true")
+	c = checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "host key", "neither KnownHostsCommand nor a file has it", q("/bin/true must print the host's key"))
+}
+
 func TestCheckNamesAHostKeyThatIsNotKnown(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)

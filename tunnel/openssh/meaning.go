@@ -1,6 +1,9 @@
 package openssh
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // A Meaning is what a line of ssh's is about. The zero value is unknown: such a
 // line is shown, and decides nothing.
@@ -24,6 +27,7 @@ const (
 	Silent        Meaning = "silent"
 	NotSSH        Meaning = "not-ssh"
 	HostKey       Meaning = "host-key"
+	NoKnownHosts  Meaning = "no-known-hosts"
 	Revoked       Meaning = "host-key-revoked"
 	NothingShared Meaning = "nothing-shared"
 	KeyRefused    Meaning = "key-refused"
@@ -76,6 +80,11 @@ func (c Case) copyKey() string { return c.Quote(c.CopyKey(c.Key)...) }
 
 // at is where it connects to, as nc takes it.
 func (c Case) at() string { return c.Config.One("hostname") + " " + c.Config.One("port") }
+
+// RunKnownHosts says how KnownHostsCommand is to end.
+func (c Case) RunKnownHosts() string {
+	return "# run it as the user: " + cmp.Or(c.Config.One("knownhostscommand"), "COMMAND") + " must print the host's key, as known_hosts has it, and end well"
+}
 
 // set gives ssh an option, KEYWORD=VALUE.
 func (c Case) set(option string) string {
@@ -130,6 +139,9 @@ var meanings = map[Meaning]struct {
 	}},
 	HostKey: {Definite, "the host is not known, or is another than before", func(c Case) []string {
 		return []string{c.byHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint, say yes"}
+	}},
+	NoKnownHosts: {Definite, "ssh_config's KnownHostsCommand has failed: whether the host is known is not known", func(c Case) []string {
+		return []string{c.RunKnownHosts(), c.set("KnownHostsCommand=none") + " # if the files of known hosts have it"}
 	}},
 	NothingShared: {Definite, "the two have no algorithm in common: a very old sshd, or one of them is told to use few", func(c Case) []string {
 		return []string{c.byHand("-v") + " # shows what both offer; KexAlgorithms, Ciphers and the like, here or there, must have one in common"}

@@ -167,6 +167,7 @@ func TestWhatSSHSaysAtAFailedLoginIsExplained(t *testing.T) {
 		"kex_exchange_identification: read: Connection reset by peer":                       {"fail2ban", "fail2ban", "fail2ban"},
 		"kex_exchange_identification: banner line contains invalid characters":              {"not an sshd", "Port=N", "Port N"},
 		"Host key verification failed.":                                                     {"not known", "ssh -o StrictHostKeyChecking=ask -o User=me -- far", "ssh -o StrictHostKeyChecking=ask -F /cfg -o ProxyJump=other -o User=me -o Port=2222 -- jump"},
+		"KnownHostsCommand failed":                                                          {"whether the host is known is not known", "minimail check --ssh-option KnownHostsCommand=none", "below Host jump: KnownHostsCommand none"},
 		"something new":                                                                     {"", "ssh -v -o User=me -- far", "-- jump"},
 	} {
 		_, v := readAll(false, own(said))
