@@ -65,8 +65,6 @@ var forms = []form{
 	{KeyExchange, Detail, "Offending KEY key in FILE:N"},                                                   // check_host_key (sshconnect.c)
 	{KeyExchange, Detail, "Certificate invalid: REASON"},                                                   // sshkey_cert_check_authority (sshkey.c), for check_host_key
 	{KeyExchange, Detail, "KnownHostsCommand-TEXT"},                                                        // exited_cleanly, subprocess (misc.c), for load_hostkeys_command
-	{KeyExchange, Detail, "Could not stat KnownHostsCommand-TEXT"},                                         // subprocess (misc.c), the same
-	{KeyExchange, Detail, "Unsafe KnownHostsCommand-TEXT"},                                                 // the same
 	{KeyExchange, NoKnownHosts, "KnownHostsCommand failed"},                                                // load_hostkeys_command (sshconnect.c)
 	{KeyExchange, HostKey, "Host key verification failed."},                                                // verify_host_key_callback (sshconnect2.c)
 	{KeyExchange, HostKey, "Port forwarding is disabled to avoid man-in-the-middle attacks."},              // check_host_key (sshconnect.c), with StrictHostKeyChecking=no; it logs in all the same
