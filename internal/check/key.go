@@ -113,7 +113,8 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 		c.add("host key", broken, file+" cannot be read: whether "+name+" is known is not known",
 			fail.Quote("sudo", "chown", c.files.User, file), fail.Quote("sudo", "chmod", "600", file))
 	case refused && c.files.One("knownhostscommand") != "":
-		c.add("host key", broken, "the key of "+name+" is not known: neither KnownHostsCommand nor a file has it", c.where(ctx, v).RunKnownHosts(), learn)
+		_, fixes := openssh.NoKnownHosts.Advice(c.where(ctx, v))
+		c.add("host key", broken, "the key of "+name+" is not known: neither KnownHostsCommand nor a file has it", fixes[0], learn)
 	case refused && !c.files.KeepsHosts():
 		c.add("host key", broken, "the key of "+name+" is not known: no file keeps it, by UserKnownHostsFile", learn)
 	case refused:

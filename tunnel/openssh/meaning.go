@@ -81,11 +81,6 @@ func (c Case) copyKey() string { return c.Quote(c.CopyKey(c.Key)...) }
 // at is where it connects to, as nc takes it.
 func (c Case) at() string { return c.Config.One("hostname") + " " + c.Config.One("port") }
 
-// RunKnownHosts says how KnownHostsCommand is to end.
-func (c Case) RunKnownHosts() string {
-	return "# run it as the user: " + cmp.Or(c.Config.One("knownhostscommand"), "COMMAND") + " must print the host's key, as known_hosts has it, and end well"
-}
-
 // set gives ssh an option, KEYWORD=VALUE.
 func (c Case) set(option string) string {
 	if keyword, value, _ := strings.Cut(option, "="); c.OnTheWay {
@@ -141,7 +136,8 @@ var meanings = map[Meaning]struct {
 		return []string{c.byHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint, say yes"}
 	}},
 	NoKnownHosts: {Definite, "ssh_config's KnownHostsCommand has failed: whether the host is known is not known", func(c Case) []string {
-		return []string{c.RunKnownHosts(), c.set("KnownHostsCommand=none") + " # if the files of known hosts have it"}
+		return []string{"# run it as the user: " + cmp.Or(c.Config.One("knownhostscommand"), "COMMAND") + " must print the host's key, as known_hosts has it, and end well",
+			c.set("KnownHostsCommand=none") + " # if the files of known hosts have it"}
 	}},
 	NothingShared: {Definite, "the two have no algorithm in common: a very old sshd, or one of them is told to use few", func(c Case) []string {
 		return []string{c.byHand("-v") + " # shows what both offer; KexAlgorithms, Ciphers and the like, here or there, must have one in common"}
