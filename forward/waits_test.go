@@ -132,3 +132,23 @@ func TestWithoutOnDialErrorARefusedClientSeesAReset(t *testing.T) {
 		t.Errorf("read %d bytes, %v", n, err)
 	}
 }
+
+// TestWhoIsRefusedIsCountedAsLongAsHeReads: more than maxRefusing get no time.
+func TestWhoIsRefusedIsCountedAsLongAsHeReads(t *testing.T) {
+	f := patient()
+	refused := make(chan int64, 3)
+	f.OnDialError = func(c Stream, _ error) { refused <- f.refusing.Load(); c.Close() }
+	r := serving(t, f, func(context.Context) (Stream, error) { return nil, errors.New("no") })
+	for range 3 {
+		c := call(t, r.addr)
+		_, _ = io.Copy(io.Discard, c)
+		if n := receive(t, "a refusal", refused); n < 1 {
+			t.Errorf("%d are refused", n)
+		}
+	}
+	r.stop()
+	receive(t, "Serve's return", r.done)
+	if n := f.refusing.Load(); n != 0 {
+		t.Errorf("%d are refused when all have left", n)
+	}
+}

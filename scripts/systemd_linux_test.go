@@ -89,7 +89,7 @@ func TestSystemdBootsItWithoutRootAtAnyMoment(t *testing.T) {
 		if got := testbed.ReadLine(t, bufio.NewReader(client)); !strings.HasPrefix(got, "220 ") {
 			t.Errorf("greeting %q", got)
 		}
-		pids := testbed.CommandsWith("\x00-N\x00-o\x00ControlMaster=no\x00")
+		pids := testbed.CommandsWith("\x00-o\x00ControlMaster=no\x00")
 		if len(pids) != 1 {
 			t.Fatalf("processes of ssh: %v", pids)
 		}

@@ -68,18 +68,20 @@ func prepare(s settings.Settings) error {
 	return nil
 }
 
-// afterKill is how long a process that was killed with -9 may take to vanish.
+// afterKill is how long a process that was killed with -9 may take to vanish, if
+// it cannot be asked.
 const afterKill = 500 * time.Millisecond
 
 // whoStays returns the pid in a pid file that is held, or 0 if nobody holds it,
-// or whoever did has just gone.
+// or whoever did has just gone. One that was killed and has had no processor since
+// does not answer, but hangs up when it vanishes.
 func whoStays(path string) int {
 	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		_, pid, running, err := Held(path)
 		if err != nil || !running {
 			return 0
 		}
-		if time.Since(began) > afterKill {
+		if _, err := askControl(path); err == nil || errors.Is(err, errDeaf) || time.Since(began) > afterKill {
 			return pid
 		}
 	}

@@ -109,7 +109,7 @@ func parseLine(line string) (name, value string, err error) {
 	case glued.MatchString(line):
 		err = errors.New("a # in a value needs quotes around the value")
 	case !plain.MatchString(line):
-		err = errors.New(`a \ in a value needs ' around the value`)
+		err = errors.New(`a \ within " stands before " or \ alone: use ' around the value`)
 	}
 	return name, value, err
 }
@@ -117,7 +117,7 @@ func parseLine(line string) (name, value string, err error) {
 // inQuotes is a piece of a value, and part one of any kind.
 const (
 	inQuotes = `(?:'[^']*'|"(?:[^"\\]|\\["\\])*")`
-	part     = `(?:` + inQuotes + `|[^\s#'"\\])`
+	part     = `(?:` + inQuotes + `|[^\s#'"])`
 )
 
 var (
@@ -125,7 +125,8 @@ var (
 	glued = regexp.MustCompile(`^[^=]*=(?:(?:` + part + `|\s)*` + part + `)?#`)
 	// closed is a value that ends with a quote.
 	closed = regexp.MustCompile(`^[^=]*=(?:` + part + `|\s)*` + inQuotes + `\s*(?:#.*)?$`)
-	// plain is a value whose backslashes are the same to sh and to envparse.
+	// plain is a value in whose "" backslashes are the same to sh and to envparse.
+	// Elsewhere they are the value's own: CORP\john is a user.
 	plain = regexp.MustCompile(`^[^=]*=(?:` + part + `|\s)*(?:\s#.*)?$`)
 )
 
