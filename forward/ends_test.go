@@ -44,22 +44,28 @@ var tcpRoutes = map[string]func(*testing.T, *farEnd) Dial{"direct": straight, "t
 
 func TestAResetOnOneSideIsAnErrorOnTheOther(t *testing.T) {
 	for name, via := range tcpRoutes {
-		t.Run("of the server, "+name, func(t *testing.T) {
-			noLeaks(t)
-			client, server, _ := bothAtWork(t, patient(), "tcp", via)
-			reset(server)
-			if n, err := client.Read(make([]byte, 1)); !isReset(err) {
-				t.Errorf("the client read %d bytes, %v", n, err)
-			}
-		})
-		t.Run("of the client, "+name, func(t *testing.T) {
-			noLeaks(t)
-			client, server, _ := bothAtWork(t, patient(), "tcp", via)
-			reset(client)
-			if n, err := server.Read(make([]byte, 1)); !isReset(err) {
-				t.Errorf("the server read %d bytes, %v", n, err)
-			}
-		})
+		for _, who := range []string{"server", "client"} {
+			t.Run("of the "+who+", "+name, func(t *testing.T) {
+				noLeaks(t)
+				var log journal
+				f := patient()
+				f.Log = log.log()
+				client, server, r := bothAtWork(t, f, "tcp", via)
+				breaks, sees := server, Stream(client)
+				if who == "client" {
+					breaks, sees = sees, breaks
+				}
+				reset(breaks)
+				if n, err := sees.Read(make([]byte, 1)); !isReset(err) {
+					t.Errorf("the other one read %d bytes, %v", n, err)
+				}
+				r.stop()
+				receive(t, "Serve's return", r.done)
+				if want := `"end":"` + who + ` reset"`; name == "direct" && !log.has(want) {
+					t.Errorf("no %s in the log: %s", want, &log)
+				}
+			})
+		}
 	}
 }
 

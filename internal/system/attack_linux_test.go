@@ -347,7 +347,10 @@ func TestNobodyIsNotToBeInAUserNamespace(t *testing.T) {
 			t.Errorf("%s: %s", name, out)
 		}
 	}
-	if out := inside(append([]string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}, start...)...); !strings.Contains(out, refusal) {
-		t.Errorf("as nobody: %s", out)
+	asHimself := append([]string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}, start...)
+	for _, argv := range [][]string{asHimself, append(asHimself, "--user", "nobody")} {
+		if out := inside(argv...); !strings.Contains(out, refusal) {
+			t.Errorf("as nobody: %s", out)
+		}
 	}
 }
