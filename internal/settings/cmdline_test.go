@@ -52,6 +52,7 @@ func TestABadValueIsOneLineThatNamesItAndWhatIsExpected(t *testing.T) {
 		{"--host @far", `--host "@far": expected \[user@\]host: something is missing beside the "@"`},
 		{"--host me@", `--host "me@": expected \[user@\]host: something is missing beside the "@"`},
 		{"--host --", `--host "--": expected .*cannot begin with "-"`},
+		{"-l -", `--log-file "-": expected a file, as \./-: minimail -X logs to stderr`},
 		{"--settings=", `--settings "": expected a file name: it is empty`},
 		{"--settings=/dev/null --host=", `no host to log in to\nhint: --host .* in /etc/default/minimail`},
 		{"--forward 2525", `--forward "2525": expected \[BIND:\]PORT:TUNNEL:FARHOST:FARPORT`},

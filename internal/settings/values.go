@@ -89,6 +89,8 @@ func (r *reader) path(name string) string {
 	case name == "pid-file" && digits.MatchString(v):
 		r.bad(name, v, "a file, as ./"+v+": ssh's port is another option")
 		r.err = fail.Hint(r.err, sshPort, v)
+	case v == "-":
+		r.bad(name, v, "a file, as ./-: minimail -X logs to stderr")
 	case strings.HasPrefix(v, "~"):
 		r.bad(name, v, "the whole path: no shell is there to say whose home ~ is")
 	case r.call.origins[name].line != "" && !filepath.IsAbs(v):
