@@ -18,6 +18,7 @@ const (
 
 	// Why a launch fails.
 	BadSettings   Meaning = "bad-settings"
+	NoStdout      Meaning = "no-stdout"
 	NoSuchUser    Meaning = "no-such-user"
 	NoSuchHost    Meaning = "no-such-host"
 	Refused       Meaning = "refused"
@@ -99,6 +100,9 @@ var meanings = map[Meaning]struct {
 	"": {Unclear, "", tryIt},
 	BadSettings: {Definite, "ssh does not like its settings", func(c Case) []string {
 		return []string{c.byHand("-G") + " # tells the line of ssh_config, or the --ssh-option"}
+	}},
+	NoStdout: {Unseen, "ssh logs to /dev/stdout, which cannot be opened: a chroot without /dev or /proc", func(Case) []string {
+		return []string{"sudo mount -t proc proc /proc; ls -lL /dev/stdout # there, in the chroot"}
 	}},
 	NoSuchUser: {Unseen, "the user that minimail runs as has been removed, or a name service (LDAP, sssd) does not answer", func(Case) []string {
 		return []string{"getent passwd N # must print the user"}

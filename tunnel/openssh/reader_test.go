@@ -107,6 +107,8 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 			why: "/home/me/.ssh/config: terminating, 1 bad configuration options (/home/me/.ssh/config line 3: Bad port 'x')", fail: Definite, means: BadSettings},
 		"a bad option, before there is a log": {lines: [][]said{rest("command-line: line 0: Bad configuration option: prot")},
 			why: "command-line: line 0: Bad configuration option: prot", fail: Definite, means: BadSettings},
+		"a chroot without /dev/stdout": {lines: [][]said{rest("Couldn't open logfile /dev/stdout: No such file or directory")},
+			why: "Couldn't open logfile /dev/stdout: No such file or directory", fail: Unseen, means: NoStdout},
 		"a user whom the name service does not know now": {lines: [][]said{rest("No user exists for uid 1001")},
 			why: "No user exists for uid 1001", fail: Unseen, means: NoSuchUser},
 		"a program that has no log":      {lines: [][]said{rest(denied)}, why: "me@far: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "far"},

@@ -40,7 +40,7 @@ var forms = []form{
 	{Settings, BadSettings, "FILE: terminating, N bad configuration options"},                              // read_config_file_depth (readconf.c)
 	{Settings, BadSettings, "Bad owner or permissions on FILE"},                                            // read_config_file_depth (readconf.c)
 	{Settings, BadSettings, "Can't open user config file FILE: REASON"},                                    // process_config_files (ssh.c)
-	{Settings, BadSettings, "Couldn't open logfile FILE: REASON"},                                          // log_redirect_stderr_to (log.c)
+	{Settings, NoStdout, "Couldn't open logfile FILE: REASON"},                                             // log_redirect_stderr_to (log.c)
 	{Settings, NoSuchUser, "No user exists for uid N"},                                                     // main (ssh.c)
 	{Settings, BadSettings, "jumphost loop via HOST"},                                                      // main (ssh.c)
 	{Connecting, NoSuchHost, "PROGRAM: Could not resolve hostname HOST: REASON"},                           // resolve_host (ssh.c)
