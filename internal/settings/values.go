@@ -24,13 +24,16 @@ type reader struct {
 	err  error
 }
 
-// bad notes that an option's value is unusable.
-func (r *reader) bad(name, value, expected string) {
+// bad notes that an option's value is unusable, and what may help.
+func (r *reader) bad(name, value, expected string, hint ...string) {
 	if r.err != nil {
 		return
 	}
 	i := slices.IndexFunc(options(), func(o option) bool { return o.name() == name })
 	r.err = fmt.Errorf("%s %q: expected %s", r.call.where(options()[i]), value, expected)
+	if len(hint) > 0 {
+		r.err = fail.Hint(r.err, "%s", hint[0])
+	}
 }
 
 var digits = regexp.MustCompile(`^-?[0-9]+$`)
@@ -87,10 +90,11 @@ func (r *reader) path(name string) string {
 	case v == "":
 		return ""
 	case name == "pid-file" && digits.MatchString(v):
-		r.bad(name, v, "a file, as ./"+v+": ssh's port is another option")
-		r.err = fail.Hint(r.err, sshPort, v)
-	case v == "-":
+		r.bad(name, v, "a file, as ./"+v+": ssh's port is another option", fmt.Sprintf(sshPort, v))
+	case v == "-" && name == "log-file":
 		r.bad(name, v, "a file, as ./-: minimail -X logs to stderr")
+	case v == "-":
+		r.bad(name, v, "a file, as ./-")
 	case strings.HasPrefix(v, "~"):
 		r.bad(name, v, "the whole path: no shell is there to say whose home ~ is")
 	case r.call.origins[name].line != "" && !filepath.IsAbs(v):
@@ -168,8 +172,7 @@ func (r *reader) sshOptions(name string) []string {
 func (r *reader) forwards(name, protocol string) []forward.Spec {
 	specs, bad, err := forward.ParseSpecs(strings.Fields(strings.Join(r.c.StringSlice(name), " ")))
 	if err != nil {
-		r.bad(name, bad, err.Error())
-		r.err = fail.Hint(r.err, "for example 25:1025:localhost:25, which is PORT:TUNNEL:FARHOST:FARPORT")
+		r.bad(name, bad, err.Error(), "for example 25:1025:localhost:25, which is PORT:TUNNEL:FARHOST:FARPORT")
 	}
 	for _, f := range specs {
 		if port := f.NearPort(); port > 0 && port < firstPort() {
