@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -166,14 +167,13 @@ func isPidFile(path string, uid int) error {
 // hasText reports whether what is in a file is no pid: /etc/hostname named by
 // mistake is short, too. A garbled file whose name says that it is a pid file is one.
 func hasText(path string) bool {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	f, err := open(path, unix.O_RDONLY, 0)
 	if err != nil {
 		return false
 	}
-	defer unix.Close(fd)
-	text := make([]byte, maxPidFile)
-	n, _ := unix.Read(fd, text)
-	return strings.Trim(string(text[:max(n, 0)]), "0123456789 \n\x00") != ""
+	defer f.Close()
+	text, _ := io.ReadAll(io.LimitReader(f, maxPidFile))
+	return strings.Trim(string(text), "0123456789 \n\x00") != ""
 }
 
 func sameFile(f *os.File, path string) bool {
