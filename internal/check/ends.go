@@ -164,7 +164,7 @@ func (c *checkup) checkPort(name string, port int, addresses []string, need int,
 		c.add(name, doubtful, text+"; ssh will use the other address", append(evict(others[0]), other)...)
 	case len(hidden) > 0:
 		c.add(name, doubtful, fmt.Sprintf("%s: minimail itself, pid %d, or somebody else, which is not to be seen", hidden[0], c.running.PID),
-			"sudo minimail check # sees it")
+			fail.Quote(append([]string{"sudo", "minimail"}, c.Settings.Argv()...)...)+" # sees it")
 	case ours:
 		c.add(name, well, fmt.Sprintf("%d is held by minimail itself, pid %d", port, c.running.PID))
 	case name == "port" && c.running.PID != 0:

@@ -54,9 +54,10 @@ func TestCheckTakesNobodyForMinimailWhomItCannotSee(t *testing.T) {
 
 	c = runCheck(t, as(t, testbed.Intruder, "/"), append(args, "--user", testbed.Intruder)...)
 	hidden := fmt.Sprintf(": minimail itself, pid %d, or somebody else, which is not to be seen$", m.Cmd.Process.Pid)
-	c.says(t, "WARN", "port", fmt.Sprintf(`127\.0\.0\.1:%d is held by uid 0 \(root\)`, m.Port)+hidden, "sudo minimail check # sees it")
-	c.says(t, "WARN", "port", other+hidden, "sudo minimail check # sees it")
-	c.says(t, "WARN", "tunnel", fmt.Sprintf(`127\.0\.0\.1:%d is held by uid \d+ \(%s\)`, m.Near, testbed.RunAs)+hidden, "sudo minimail check # sees it")
+	sees := fmt.Sprintf("sudo minimail .*--host far .*--forward %d:.* check # sees it$", port)
+	c.says(t, "WARN", "port", fmt.Sprintf(`127\.0\.0\.1:%d is held by uid 0 \(root\)`, m.Port)+hidden, sees)
+	c.says(t, "WARN", "port", other+hidden, sees)
+	c.says(t, "WARN", "tunnel", fmt.Sprintf(`127\.0\.0\.1:%d is held by uid \d+ \(%s\)`, m.Near, testbed.RunAs)+hidden, sees)
 }
 
 // TestCheckNamesWhoHasTheTunnelsPort: if one family is left, ssh is content.
