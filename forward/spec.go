@@ -237,6 +237,20 @@ func (s Spec) Exposed() bool {
 	return false
 }
 
+// Loops reports whether a far end is a port of specs on this very machine, as host
+// is: where one can listen at an address, it is this machine's.
+func Loops(specs []Spec, far, host string) bool {
+	at, port, _ := net.SplitHostPort(far)
+	if !slices.Contains(append(slices.Clone(Loopback), "localhost"), at) || !slices.ContainsFunc(specs, func(s Spec) bool { return strconv.Itoa(s.Port) == port }) {
+		return false
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err == nil {
+		l.Close()
+	}
+	return err == nil
+}
+
 // OtherPort is one to take in place of port that needs no root: 2525 for 25.
 func OtherPort(port int) int {
 	if port < 1024 {

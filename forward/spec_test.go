@@ -232,3 +232,23 @@ func TestNearEndsAreThoseOfAllForwards(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestAFarEndIsOursOnlyOnThisMachine: behind another one, its port 25 is its own.
+func TestAFarEndIsOursOnlyOnThisMachine(t *testing.T) {
+	specs := []Spec{{Port: 25}, {Port: 587}}
+	for _, c := range []struct {
+		far, host string
+		want      bool
+	}{
+		{"localhost:25", "127.0.0.1", true},
+		{"127.0.0.1:587", "127.0.0.1", true},
+		{"localhost:26", "127.0.0.1", false},
+		{"mail.example.com:25", "127.0.0.1", false},
+		{"localhost:25", absent(t, 1)[0], false},
+		{"/run/mail", "127.0.0.1", false},
+	} {
+		if got := Loops(specs, c.far, c.host); got != c.want {
+			t.Errorf("%s, by %s: %v, want %v", c.far, c.host, got, c.want)
+		}
+	}
+}

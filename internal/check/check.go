@@ -78,7 +78,7 @@ func Run(s settings.Settings) error {
 	}
 	if err != nil { // nothing is tried as anybody else
 		c.out.unknown = fail.Status(err) == fail.NeedsRoot || fail.Status(err) == fail.Usage
-		c.add("user", broken, err.Error(), hint(err))
+		c.add("user", broken, err.Error(), fail.Fix(err))
 		return c.out.end(c)
 	}
 	c.checkSSH(ctx)

@@ -95,7 +95,7 @@ func (c *checkup) explainFar(e farEnd) (what string, fixes []string) {
 	where := c.where(context.Background(), openssh.Verdict{})
 	where.Far = e.Far
 	switch what, fixes = e.refused.Advice(where); {
-	case c.loops(e):
+	case forward.Loops(c.Forwards, e.Far, c.files.One("hostname")):
 		return "that is minimail's own port: the host is this machine", []string{"minimail check --host HOST # one that has a mail server"}
 	case e.refused != "":
 		return what, append(fixes, other)
@@ -105,21 +105,6 @@ func (c *checkup) explainFar(e farEnd) (what string, fixes []string) {
 		return "a firewall may be between the two, or a server whose clients speak first", []string{other, tcp}
 	}
 	return "a server that turns us away, or one that does not speak SMTP", []string{other, tcp}
-}
-
-// loops reports whether the far end is a port of minimail's own: where one can
-// listen at an address, it is this machine's.
-func (c *checkup) loops(e farEnd) bool {
-	host, port, _ := net.SplitHostPort(e.Far)
-	if !slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, host) ||
-		!slices.ContainsFunc(c.Forwards, func(f forward.Spec) bool { return fmt.Sprint(f.Port) == port }) {
-		return false
-	}
-	l, err := net.Listen("tcp", net.JoinHostPort(c.files.One("hostname"), "0"))
-	if err == nil {
-		l.Close()
-	}
-	return err == nil
 }
 
 // checkPorts is about our ends of the forwards. None of them is touched.

@@ -66,14 +66,14 @@ func (c *checkup) tryKey(ctx context.Context, path string) (k point, there bool)
 		return point{}, false // a public one only tells which of the agent's keys is meant
 	}
 	public, why := c.files.TryKey(ctx, path)
-	mine := []string{fail.Quote("sudo", "chown", c.files.User, path), fail.Quote("sudo", "chmod", "600", path)}
 	switch {
 	case strings.HasPrefix(public, "sk-"):
 		return point{"key", doubtful, path + " is on a security key: it wants to be touched, and nobody is there at boot", c.newKey()}, true
 	case why == "":
 		return point{"key", well, path + ", without a passphrase", nil}, true
 	case strings.HasSuffix(why, ": Permission denied"), strings.HasSuffix(why, ": bad permissions"): // strerror(3), sshkey_perm_ok (authfile.c)
-		return point{"key", broken, path + " is of no use: " + why, mine}, true
+		return point{"key", broken, path + " is of no use: " + why,
+			[]string{fail.Quote("sudo", "chown", c.files.User, path), fail.Quote("sudo", "chmod", "600", path)}}, true
 	case !strings.HasSuffix(why, ": incorrect passphrase supplied to decrypt private key"): // ssh_err (ssherr.c)
 		return point{"key", broken, path + " is of no use: " + why, c.newKey()}, true
 	}

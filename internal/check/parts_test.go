@@ -66,7 +66,7 @@ func TestAnErrorWithoutAHintHasNoFix(t *testing.T) {
 	} {
 		var out strings.Builder
 		c := checkup{out: form{w: &out, signs: plainSigns}}
-		if c.add("user", broken, err.Error(), hint(err)); out.String() != want {
+		if c.add("user", broken, err.Error(), fail.Fix(err)); out.String() != want {
 			t.Errorf("got %q, want %q", out.String(), want)
 		}
 	}

@@ -104,15 +104,7 @@ func (c *checkup) addFile(err error, v verdict, named bool) {
 	if err == nil || errors.Is(err, fs.ErrNotExist) && !named {
 		return
 	}
-	c.add("files", v, err.Error(), hint(err))
-}
-
-// hint is an error's, to be pasted; "": it has none.
-func hint(err error) string {
-	if h := fail.HintOf(err); h == "" || strings.Contains(h, " # ") { // a command
-		return h
-	}
-	return "# " + fail.HintOf(err)
+	c.add("files", v, err.Error(), fail.Fix(err))
 }
 
 // checkHome is about the user, his home and ~/.ssh, without which ssh may do.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"strings"
 	"syscall"
 )
 
@@ -68,6 +69,15 @@ func HintOf(err error) string {
 		}
 	}
 	return ""
+}
+
+// Fix is the hint that err carries as a line to be pasted, or "".
+func Fix(err error) string {
+	h := HintOf(err)
+	if h == "" || strings.Contains(h, " # ") { // a command
+		return h
+	}
+	return "# " + h
 }
 
 // scarce is what a process runs out of, and what gives it more.
