@@ -51,7 +51,7 @@ func prepare(s settings.Settings) error {
 		pidFile = servicePidFile() // what the machine has one of runs already
 	}
 	if pid := whoStays(pidFile); pid != 0 {
-		return AlreadyRunning(ErrRunning{pid})
+		return AlreadyRunning(s, ErrRunning{pid})
 	}
 	warnOfShared(s)
 	files := []string{s.PidFile, s.LogFile}
@@ -175,9 +175,10 @@ func leaveStarter() error {
 }
 
 // AlreadyRunning gives the error that says so its exit status.
-func AlreadyRunning(err error) error {
+func AlreadyRunning(s settings.Settings, err error) error {
 	if errors.As(err, new(ErrRunning)) {
-		return fail.Exit(fail.Hint(err, "minimail status # tells more; minimail restart replaces it"), fail.AlreadyRunning)
+		status := fail.Quote(append([]string{"minimail", "status"}, s.Given().Which()...)...)
+		return fail.Exit(fail.Hint(err, "%s # tells more; minimail restart replaces it", status), fail.AlreadyRunning)
 	}
 	return err
 }

@@ -75,7 +75,7 @@ func Lock(path string, who *user.User) (*PidFile, error) {
 			if r, err := askControl(path); err == nil {
 				return nil, fail.Hint(ErrRunning{r.PID}, "its pid file was removed: kill %d; minimail start", r.PID)
 			}
-			return nil, fail.Hint(running, "minimail status")
+			return nil, running
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

@@ -53,6 +53,16 @@ func (c *call) absolute(o option) []string {
 // not how it is to run.
 var finds = []string{"pid-file", "settings", "json", "nagios"}
 
+// Which are the options of a command line that say which minimail is meant.
+func (g Given) Which() (all []string) {
+	for _, o := range g.Options {
+		if strings.HasPrefix(o, "--pid-file=") || strings.HasPrefix(o, "--settings=") {
+			all = append(all, o)
+		}
+	}
+	return all
+}
+
 // Said are the options that the command line has, but for those that say which
 // minimail is meant.
 func (s Settings) Said() []string {
