@@ -35,8 +35,8 @@ const (
 	// forgotten is how long no launch must have failed for the pauses to begin
 	// anew.
 	forgotten = time.Hour
-	// lasting is how long a tunnel that ends by itself must have been there for
-	// that: ufw counts the connections of 30 s.
+	// lasting is how old a tunnel that ends by itself must have become for that,
+	// since its launch: ufw counts the connections of 30 s.
 	lasting = 30 * time.Second
 	// At most mostCounted failures that a host may count are made in countedFor,
 	// whatever logins succeed in between: to whoever bans these make no difference.

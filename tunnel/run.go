@@ -137,7 +137,8 @@ func (t *Tunnel) lose(now *launch, idle *countdown, d loss) {
 	}
 }
 
-// hasEnded logs the end of a launch, and starts the pause if it is a failure.
+// hasEnded logs the end of a launch, and starts the pause if it is a failure: the
+// first one, if the launch has answered and has lasted.
 func (t *Tunnel) hasEnded(l *launch, pauses *backOff) {
 	if isClosed(l.answered) && (l.closing || time.Since(l.began) >= lasting) {
 		pauses.succeeded()

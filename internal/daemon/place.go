@@ -84,8 +84,7 @@ func LogPlace(path string, who *user.User) (Place, error) {
 	return p, about("cannot open the log", path, "--log-file", p, err)
 }
 
-// PidFileFits is an error if nobody's start can make the pid file, LogFits if none
-// can open the log. They change nothing.
+// PidFileFits is an error if nobody's start can make the pid file. It changes nothing.
 func PidFileFits(path string, who *user.User) error {
 	p, err := PidFilePlace(path, who)
 	if err != nil {
@@ -94,6 +93,7 @@ func PidFileFits(path string, who *user.User) error {
 	return about("cannot open the pid file", path, "--pid-file", p, frozen(filepath.Dir(p.real)))
 }
 
+// LogFits is the same of the log.
 func LogFits(path string, who *user.User) error {
 	p, err := LogPlace(path, who)
 	if err != nil {

@@ -79,6 +79,6 @@ func WithSudo(s settings.Settings, err error) error {
 	// sudo does not pass our environment on, so settings go as options.
 	argv := append([]string{"sudo", "--", self}, s.Argv()...)
 	execErr := syscall.Exec(sudo, argv, os.Environ())
-	fail.Print(os.Stderr, err) // unless it has been said
+	fail.Print(os.Stderr, err) // which is empty if the daemon has said it
 	return fail.Exit(fmt.Errorf("cannot run sudo: %w", execErr), fail.NeedsRoot)
 }

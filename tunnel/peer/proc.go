@@ -51,8 +51,8 @@ type Minimail struct {
 }
 
 // Holders are those of all who keep others from listening at an address and port,
-// and whether the minimail that runs does, or its ssh. Of the hidden ones that
-// cannot be known. A socket that does not listen need not be in the way, and before
+// and whether the minimail that runs does, or its ssh; the hidden ones may be
+// minimail's or not, which nobody tells us. A socket that does not listen need not be in the way, and before
 // Linux 6.8 the kernel does not even tell of it: so listening is tried for a
 // moment, unless minimail runs, whose ssh could be about to do the same.
 func Holders(all []Listener, address string, port int, minimail Minimail) (others, hidden []Listener, itself bool) {
