@@ -76,7 +76,13 @@ func TestCheckWarnsOfAKeyThatOnlyAnAgentHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = agent.Process.Kill(); _ = agent.Wait() })
-	testbed.Eventually(t, "the agent listens", func() bool { return testbed.Exists(socket) })
+	testbed.Eventually(t, "the agent listens", func() bool {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
 	add := exec.Command("ssh-add", "-q", h.Path("key"))
 	asNobody(t, "/", "SSH_AUTH_SOCK="+socket)(add)
 	if out, err := add.CombinedOutput(); err != nil {

@@ -82,9 +82,7 @@ func TestFault03ChangedHostKeyThatIsNotChecked(t *testing.T) {
 	c.exits(t, 2)
 	c.says(t, "FAIL", "host key", "is not the one in .*known_hosts", "ssh-keygen -R")
 	rejected(t, m, "Port forwarding is disabled to avoid man-in-the-middle attacks .Offending .*known_hosts:1.", func() { h.Trust(t, "hostkey.pub") })
-	if n := h.Log.Count("Accepted publickey"); n != 1 {
-		t.Errorf("ssh has logged in %d times, want once, to the host that is known", n)
-	}
+	m.Log.Wait(t, "killing ssh") // which would log in all the same, and stay
 }
 
 func TestFault04HostNameDoesNotResolve(t *testing.T) {
