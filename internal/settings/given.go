@@ -42,7 +42,7 @@ func (c *call) absolute(o option) []string {
 	values := slices.Clone(c.values(o))
 	for i, v := range values {
 		isFile := slices.Contains([]string{"ssh-config", "pid-file", "log-file", "settings"}, o.name()) || o.name() == "ssh" && strings.Contains(v, "/")
-		if isFile && v != "" && !filepath.IsAbs(v) {
+		if isFile && v != "" && (v != noFile || o.name() != "ssh-config") && !filepath.IsAbs(v) {
 			values[i] = filepath.Join(c.dir, v)
 		}
 	}

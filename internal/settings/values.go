@@ -107,8 +107,14 @@ func (r *reader) path(name string) string {
 	return abs
 }
 
-// file is the path of one that ssh is to read, for which there may be none.
+// noFile is what ssh_config(5) and ssh(1) call none, as /dev/null is.
+const noFile = "none"
+
+// file is the path of one that ssh is to read.
 func (r *reader) file(name string) string {
+	if r.c.String(name) == noFile {
+		return os.DevNull
+	}
 	v := r.path(name)
 	f, err := open(v)
 	if err == nil {

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -23,5 +24,16 @@ func TestAHintIsForTheErrorThatIsSaid(t *testing.T) {
 		if h := fail.HintOf(err); !strings.HasPrefix(h, c.hint) || c.hint == "" && h != "" {
 			t.Errorf("%s: hint %q, want %q", c.args, h, c.hint)
 		}
+	}
+}
+
+// TestNoneIsNoSSHConfig, as for ssh -F; a log or a pid file may have that name.
+func TestNoneIsNoSSHConfig(t *testing.T) {
+	s, err := settingsFor(t, "start", "--settings", os.DevNull, "--host", "far", "--ssh-config", "none", "-l", "none")
+	if err != nil || s.SSHConfig != os.DevNull || !filepath.IsAbs(s.LogFile) {
+		t.Errorf("%q, %q, %v", s.SSHConfig, s.LogFile, err)
+	}
+	if got := strings.Join(s.Given().Options, " "); !strings.Contains(got, "--ssh-config=none") || strings.Contains(got, "--log-file=none") {
+		t.Errorf("a restart has %s", got)
 	}
 }
