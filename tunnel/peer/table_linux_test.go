@@ -155,7 +155,7 @@ func TestSocketsAreReadFromTheKernelsTable(t *testing.T) {
 		if c.remote != "" {
 			s, err = findInTables(at(c.local), at(c.remote))
 		}
-		if err != nil || s.inode != c.inode || s.inode == 4719 && s.uid != 4294967294 {
+		if err != nil || s.inode != c.inode || s.inode == 4719 && uint32(s.uid) != 4294967294 {
 			t.Errorf("%s, %s: %+v, %v; want %d", c.local, c.remote, s, err, c.inode)
 		}
 	}
