@@ -56,8 +56,7 @@ type checkup struct {
 	badKeys []point // keys that cannot be used without being asked
 }
 
-// Run is the word: it tries all that mail needs, as the user whom minimail
-// becomes, and changes nothing.
+// Run is the word: it tries all that mail needs, as minimail's user, and changes nothing.
 func Run(s settings.Settings) error {
 	daemon.KeepToOurselves()
 	c := &checkup{Settings: s, out: newForm(s, os.Stdout)}

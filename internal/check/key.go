@@ -98,7 +98,7 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 			" # compare the fingerprint, say yes, and take UserKnownHostsFile away"
 	}
 	v := c.login.said.verdict()
-	switch refused := v.Means == openssh.HostKey && !v.OnTheWay; {
+	switch refused, hidden := v.Means == openssh.HostKey && !v.OnTheWay, c.files.Unreadable(); {
 	case c.login.works() && file == "" && !c.files.KeepsHosts() && c.files.AsksNobody():
 		c.add("host key", doubtful, "ssh takes any host for "+name+" and forgets it ("+strict+", UserKnownHostsFile "+c.files.Config["userknownhostsfile"][0]+"): who is in between can read all mail", learn)
 	case (v.Means == openssh.Revoked || v.Means == openssh.NoKnownHosts) && !v.OnTheWay: // the login's point says it
@@ -108,10 +108,9 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 	case refused && file != "":
 		c.add("host key", broken, "the key of "+name+" is not the one in "+file+": another machine answers, or it got a new key",
 			c.forget(name, file)+" # only if its administrator says so", learn)
-	case refused && c.files.Unreadable() != "":
-		file := c.files.Unreadable()
-		c.add("host key", broken, file+" cannot be read: whether "+name+" is known is not known",
-			fail.Quote("sudo", "chown", c.files.User, file), fail.Quote("sudo", "chmod", "600", file))
+	case refused && hidden != "":
+		c.add("host key", broken, hidden+" cannot be read: whether "+name+" is known is not known",
+			fail.Quote("sudo", "chown", c.files.User, hidden), fail.Quote("sudo", "chmod", "600", hidden))
 	case refused && c.files.One("knownhostscommand") != "":
 		_, fixes := openssh.NoKnownHosts.Advice(c.where(ctx, v))
 		c.add("host key", broken, "the key of "+name+" is not known: neither KnownHostsCommand nor a file has it", fixes[0], learn)

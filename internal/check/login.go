@@ -149,8 +149,9 @@ func greeting(conn net.Conn, smtp bool, patience time.Duration) (string, error) 
 // askWhy looks for the words with which ssh explains that there is no far end;
 // the connection's end may have overtaken them.
 func (l *login) askWhy(ctx context.Context, end *farEnd) {
-	for late := time.After(3 * time.Second); l.said.step(openssh.Authenticated) > 0; {
-		if v := l.said.verdict(); v.Means == openssh.Forbidden || v.Means == openssh.FarRefused {
+	in := func() bool { return l.said.step(openssh.Authenticated) > 0 }
+	for late := time.After(3 * time.Second); ; {
+		if v := l.said.verdict(); in() && (v.Means == openssh.Forbidden || v.Means == openssh.FarRefused) {
 			_, why, _ := strings.Cut(v.Line, "open failed: ")
 			end.err, end.refused = errors.New(why), v.Means
 			return
@@ -158,7 +159,9 @@ func (l *login) askWhy(ctx context.Context, end *farEnd) {
 		select {
 		case <-l.said.more:
 		case <-ctx.Done():
-			end.err, end.refused = context.Cause(ctx), openssh.LinkLost
+			if in() {
+				end.err, end.refused = context.Cause(ctx), openssh.LinkLost
+			}
 			return
 		case <-late:
 			return

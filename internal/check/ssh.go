@@ -64,9 +64,8 @@ func (c *checkup) checkConfig(ctx context.Context) {
 		}
 		c.add("ssh -G", broken, fmt.Sprintf("ssh does not like its settings: %v", err), fixes...)
 	case c.files.FIFO() != "":
-		file := c.files.FIFO()
+		c.add("ssh -G", broken, "ssh would wait at "+c.files.FIFO()+", which is no regular file", fail.Quote("ls", "-l", c.files.FIFO()))
 		c.client, c.files.Config = nil, nil
-		c.add("ssh -G", broken, "ssh would wait at "+file+", which is no regular file", fail.Quote("ls", "-l", file))
 	default:
 		c.add("ssh -G", well, c.client.Summary(theirs, c.files.Config))
 	}
