@@ -68,20 +68,22 @@ func prepare(s settings.Settings) error {
 	return nil
 }
 
-// afterKill is how long a process that was killed with -9 may take to vanish, if
-// it cannot be asked.
+// afterKill is how long a process that was killed may take to vanish. One that has
+// had no processor since may take longer: it does not answer, but hangs up then.
 const afterKill = 500 * time.Millisecond
 
 // whoStays returns the pid in a pid file that is held, or 0 if nobody holds it,
-// or whoever did has just gone. One that was killed and has had no processor since
-// does not answer, but hangs up when it vanishes.
+// or whoever did has just gone.
 func whoStays(path string) int {
 	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		_, pid, running, err := Held(path)
 		if err != nil || !running {
 			return 0
 		}
-		if _, err := askControl(path); err == nil || errors.Is(err, errDeaf) || time.Since(began) > afterKill {
+		if time.Since(began) < afterKill {
+			continue // also one that answers may have been told to go
+		}
+		if _, err := askControl(path); err == nil || errors.Is(err, errDeaf) || time.Since(began) > 4*afterKill {
 			return pid
 		}
 	}
