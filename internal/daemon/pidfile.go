@@ -158,11 +158,14 @@ func isPidFile(path string, uid int) error {
 	if err := isOwn(path, fi, uid, 0); err != nil {
 		return err
 	}
-	if fi.Size() > maxPidFile || !strings.HasSuffix(path, "pid") && hasText(path) {
+	if fi.Size() > maxPidFile || !isPidName(path) && hasText(path) {
 		return exposed{"it is no pid file: it has something else in it", fail.Quote("ls", "-l", path)}
 	}
 	return nil
 }
+
+// isPidName reports whether a file's name says that it is a pid file: pid, x.pid.
+func isPidName(path string) bool { return strings.HasSuffix("."+filepath.Base(path), ".pid") }
 
 // hasText reports whether what is in a file is no pid: /etc/hostname named by
 // mistake is short, too. A garbled file whose name says that it is a pid file is one.

@@ -174,6 +174,7 @@ func TestAFileThatIsNoPidFileIsNeitherWrittenNorRemoved(t *testing.T) {
 	for name, text := range map[string]string{
 		"diary.pid": strings.Repeat("Today the power has failed.\n", 10),
 		"hostname":  "here\n",
+		"stupid":    "here\n",
 		"version":   "12.9\n",
 	} {
 		path := filepath.Join(t.TempDir(), name)
