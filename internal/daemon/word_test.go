@@ -132,14 +132,22 @@ func ignoreInterrupts(t *testing.T) {
 	t.Cleanup(func() { signal.Stop(c) })
 }
 
-func TestTheNameOfTheNotifySocketIsNotPassedOn(t *testing.T) {
+// listening is the other end of a NOTIFY_SOCKET.
+func listening(t *testing.T) *net.UnixConn {
+	t.Helper()
 	socket := t.TempDir() + "/notify"
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() })
 	t.Setenv("NOTIFY_SOCKET", socket)
+	_ = l.SetReadDeadline(time.Now().Add(time.Minute))
+	return l
+}
+
+func TestTheNameOfTheNotifySocketIsNotPassedOn(t *testing.T) {
+	l := listening(t)
 	tell := NewTeller()
 	if v, ok := os.LookupEnv("NOTIFY_SOCKET"); ok {
 		t.Errorf("it is %q", v)
@@ -168,15 +176,8 @@ func TestADaemonsExitStatusIsStartsButNotAReloads(t *testing.T) {
 
 // TestWhoIsReplacedNamesTheOtherAndIsSilentThen, until it turns out to go on.
 func TestWhoIsReplacedNamesTheOtherAndIsSilentThen(t *testing.T) {
-	socket := t.TempDir() + "/notify"
-	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	t.Setenv("NOTIFY_SOCKET", socket)
+	l := listening(t)
 	tell := NewTeller()
-	_ = l.SetReadDeadline(time.Now().Add(time.Minute))
 	tell.Replaced(4711)
 	tell.Status("nobody's")
 	tell.Replaced(os.Getpid())
