@@ -1,16 +1,20 @@
 package check
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"minimail/forward"
 	"minimail/internal/fail"
 	"minimail/internal/settings"
+	"minimail/tunnel/openssh"
 	"minimail/tunnel/peer"
 )
 
@@ -133,4 +137,26 @@ func TestAFileIsNotTakenForAKeyWithAPassphraseForItsName(t *testing.T) {
 	if k, there := new(checkup).tryKey(t.Context(), path); !there || k.Verdict != broken || !strings.Contains(k.Text, "is of no use: ") {
 		t.Errorf("%v, %v", k, there)
 	}
+}
+
+// TestTheEndMayOvertakeTheWordsOfTheLogin: ssh says both, but not in one place.
+func TestTheEndMayOvertakeTheWordsOfTheLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		said := &hearer{began: time.Now(), reader: new(openssh.Client).NewReader(), more: make(chan struct{}, 1), steps: map[openssh.Step]time.Duration{}}
+		ctx, ends := context.WithCancelCause(t.Context())
+		l, end, done := &login{said: said}, farEnd{}, make(chan struct{})
+		go func() {
+			defer close(done)
+			l.askWhy(ctx, &end)
+		}()
+		synctest.Wait()
+		said.hear(`Authenticated to 192.0.2.1 ([192.0.2.1]:22) using "publickey".`, true)
+		synctest.Wait()
+		why := errors.New("the host has hung up")
+		ends(why)
+		<-done
+		if end.refused != openssh.LinkLost || !errors.Is(end.err, why) {
+			t.Errorf("%q, %v", end.refused, end.err)
+		}
+	})
 }
