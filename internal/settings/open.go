@@ -17,10 +17,7 @@ var ErrIrregular = errors.New("it is no regular file")
 // Open opens a file to be read, if it is a regular one. Those of /proc, some of which
 // wait for something to be read, only look so.
 func Open(name string) (*os.File, error) {
-	if real, err := filepath.EvalSymlinks(name); err == nil && strings.HasPrefix(real, "/proc/") {
-		return nil, ErrIrregular
-	}
-	if err := isRegular(os.Stat(name)); err != nil { // to open it could take for ever, too
+	if err := look(name); err != nil { // to open it could take for ever, too
 		return nil, err
 	}
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
@@ -32,6 +29,14 @@ func Open(name string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// look is an error unless a file can be read more than once, and at once.
+func look(name string) error {
+	if real, err := filepath.EvalSymlinks(name); err == nil && strings.HasPrefix(real, "/proc/") {
+		return ErrIrregular
+	}
+	return isRegular(os.Stat(name))
 }
 
 func isRegular(fi fs.FileInfo, err error) error {
@@ -49,12 +54,17 @@ func isRegular(fi fs.FileInfo, err error) error {
 // passing are names of what whoever has called us has open, and the daemon has not.
 var passing = regexp.MustCompile(`^/(dev/(stdin$|fd/)|proc/)`)
 
-// open opens the settings file, which may be /dev/null.
-func open(name string) (*os.File, error) {
+// isNull reports whether a file is /dev/null, which is as good as an empty one.
+func isNull(name string) bool {
 	fi, err := os.Stat(name)
 	null, nullErr := os.Stat(os.DevNull)
+	return err == nil && nullErr == nil && os.SameFile(fi, null)
+}
+
+// open opens the settings file.
+func open(name string) (*os.File, error) {
 	switch {
-	case err == nil && nullErr == nil && os.SameFile(fi, null):
+	case isNull(name):
 		return os.Open(os.DevNull)
 	case passing.MatchString(name):
 		return nil, ErrIrregular
