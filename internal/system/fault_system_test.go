@@ -214,6 +214,7 @@ func newNamespaces(t *testing.T) *namespaces {
 	t.Cleanup(func() { testbed.Run(t, "ip", "netns", "delete", n.name) })
 	testbed.Run(t, "ip", "-n", n.name, "link", "set", "lo", "up")
 	testbed.Run(t, "ip", "link", "add", n.cable, "type", "veth", "peer", "name", "eth0", "netns", n.name)
+	t.Cleanup(func() { testbed.Run(t, "ip", "link", "delete", n.cable) }) // else it goes some time after the namespace
 	return n
 }
 
