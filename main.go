@@ -69,7 +69,7 @@ func do(s settings.Settings) error {
 		}
 	}
 	i := slices.IndexFunc(words, func(w settings.Word) bool { return w.Name == s.Word })
-	return words[i].Do(s)
+	return fail.Rehint(words[i].Do(s), s.Given().Again)
 }
 
 // The options that say how to answer, as a line that cannot be read may have

@@ -51,7 +51,7 @@ func prepare(s settings.Settings) error {
 		pidFile = servicePidFile() // what the machine has one of runs already
 	}
 	if pid := whoStays(pidFile); pid != 0 {
-		return AlreadyRunning(s, ErrRunning{pid})
+		return AlreadyRunning(ErrRunning{pid})
 	}
 	warnOfShared(s)
 	files := []string{s.PidFile, s.LogFile}
@@ -155,7 +155,7 @@ func beDaemon(s settings.Settings, life Life) error {
 		err = life(s, tell)
 	}
 	if err != nil {
-		tell.failed(err)
+		tell.failed(fail.Rehint(err, s.Given().Again))
 	}
 	return err
 }
@@ -177,10 +177,9 @@ func leaveStarter() error {
 }
 
 // AlreadyRunning gives the error that says so its exit status.
-func AlreadyRunning(s settings.Settings, err error) error {
+func AlreadyRunning(err error) error {
 	if errors.As(err, new(ErrRunning)) {
-		status := fail.Quote(append([]string{"minimail", "status"}, s.Given().Which()...)...)
-		return fail.Exit(fail.Hint(err, "%s # tells more; minimail restart replaces it", status), fail.AlreadyRunning)
+		return fail.Exit(fail.Hint(err, "minimail status # tells more; minimail restart replaces it"), fail.AlreadyRunning)
 	}
 	return err
 }

@@ -46,6 +46,14 @@ func Hint(err error, format string, args ...any) error {
 	return &Error{Err: err, Hint: fmt.Sprintf(format, args...)}
 }
 
+// Rehint is err with what again makes of its hint. The error may be nil.
+func Rehint(err error, again func([]string) []string) error {
+	if h := HintOf(err); h != "" {
+		err = &Error{Err: err, Hint: again([]string{h})[0]}
+	}
+	return err
+}
+
 // Exit gives err an exit status.
 func Exit(err error, status int) error { return &Error{Err: err, Status: status} }
 

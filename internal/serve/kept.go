@@ -90,7 +90,7 @@ func (k *kept) takePid() (err error) {
 		return nil
 	}
 	k.pid, err = daemon.Lock(k.PidFile, k.who)
-	return daemon.AlreadyRunning(k.Settings, err)
+	return daemon.AlreadyRunning(err)
 }
 
 func (k *kept) listen() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -84,28 +85,51 @@ func (s Settings) Has(name string) bool {
 // InFile reports whether the settings file has set the option.
 func (s Settings) InFile(name string) bool { return s.call.origins[name].line != "" }
 
-// Again are the hints, without empty ones. One that is a line for minimail gets what
-// this one was given: alone it would have no host, and another port. ssh takes the
-// first of its options, which is the one of the hint.
+// Again are the hints, without empty ones. What is minimail's in them gets what
+// this one was given: alone it would have no host, another port, another pid file.
+// ssh takes the first of its options, which is the one of the hint.
 func (g Given) Again(hints []string) (all []string) {
 	for _, hint := range hints {
 		if hint == "" {
 			continue
 		}
 		line, remark, remarked := strings.Cut(hint, " # ")
-		mine := strings.HasPrefix(line, "minimail check --") || strings.HasPrefix(line, "minimail --forward ")
-		for _, o := range g.Options {
-			name, _, _ := strings.Cut(o, "=")
-			if mine && (name == "--ssh-option" || !strings.Contains(line, name+" ")) {
-				line += " " + fail.Quote(o)
-			}
+		commands := strings.Split(line, "; ")
+		for i, command := range commands {
+			commands[i] = g.again(command)
 		}
+		line = strings.Join(commands, "; ")
 		if remarked {
 			line += " # " + remark
 		}
 		all = append(all, line)
 	}
 	return all
+}
+
+// asks is a command of a hint that needs to know which minimail is meant, and
+// begins one that needs to know everything.
+var (
+	asks   = regexp.MustCompile(`^(sudo )?minimail (stop|status|restart|reload)$`)
+	begins = regexp.MustCompile(`^(sudo )?minimail (start$|check$|check --|--forward )`)
+)
+
+func (g Given) again(command string) string {
+	var options []string
+	switch {
+	case asks.MatchString(command):
+		options = g.Which()
+	case begins.MatchString(command):
+		options = g.Options
+	}
+	line := command
+	for _, o := range options {
+		name, _, _ := strings.Cut(o, "=")
+		if name == "--ssh-option" || !strings.Contains(command, name+" ") {
+			line += " " + fail.Quote(o)
+		}
+	}
+	return line
 }
 
 // Like reads the settings again, as those of one that was given g. What is
