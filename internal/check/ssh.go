@@ -53,6 +53,8 @@ func (c *checkup) checkConfig(ctx context.Context) {
 	case errors.Is(err, context.DeadlineExceeded):
 		c.add("ssh -G", doubtful, "ssh has not said what it makes of its settings after 10 s: does a Match exec take long? Each login waits for it as well",
 			c.sshByHand("-G")+" # shows how long it takes")
+	case errors.As(err, new(*exec.ExitError)):
+		c.add("ssh -G", doubtful, fmt.Sprintf("ssh has not said what it makes of its settings: %v", err), c.sshByHand("-G")+" # shows whether it does")
 	case errors.As(err, new(syscall.Errno)):
 		c.client = nil
 		c.add("ssh -G", broken, fmt.Sprintf("cannot run ssh: %v", err), openssh.Cure(fail.Quote(c.SSH), err))

@@ -110,6 +110,8 @@ func TestCheckTellsWhatIsWrongOnThisSideOfTheHost(t *testing.T) {
 	m := h.Prepare(t, testbed.MailServer(t, nil))
 	for _, test := range []struct{ line, says, fix string }{
 		{"BindAddress 192.0.2.7", `failure \(bind 192.0.2.7: .*\): ssh is to call from an address`, "ip address"},
+		{"HostName nosuch.invalid\nCanonicalizeHostname yes\nCanonicalDomains invalid\nCanonicalizeFallbackLocal no",
+			`Could not resolve host "nosuch.invalid".*: there is no host of that name`, "getent hosts HOST"},
 		{"PubkeyAcceptedAlgorithms ssh-rsa", "ssh has offered it no key", "PubkeyAcceptedAlgorithms"},
 	} {
 		h.Configure(t, test.line)

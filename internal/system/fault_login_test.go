@@ -87,10 +87,12 @@ func TestFault03ChangedHostKeyThatIsNotChecked(t *testing.T) {
 
 func TestFault04HostNameDoesNotResolve(t *testing.T) {
 	t.Parallel()
-	h := testbed.NewHost(t)
-	h.Configure(t, "HostName no-such-host.invalid")
-	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "3s")
-	failed(t, m, "Could not resolve hostname no-such-host.invalid", func() { h.Configure(t) })
+	for _, line := range []string{"# ssh -G looks for no name", "CanonicalizeHostname yes\nCanonicalDomains invalid\nCanonicalizeFallbackLocal no\n# it does"} {
+		h := testbed.NewHost(t)
+		h.Configure(t, "HostName no-such-host.invalid", line)
+		m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "3s")
+		failed(t, m, `Could not resolve host.* \\*"?no-such-host.invalid`, func() { h.Configure(t) })
+	}
 }
 
 func TestFault05ConnectionRefused(t *testing.T) {

@@ -123,6 +123,8 @@ func (c *Client) ask(ctx context.Context, args []string) (Config, error) {
 	out, words, err := Ask(ctx, c.Env, c.Program, append([]string{"-G"}, args...)...)
 	var exit *exec.ExitError
 	switch {
+	case errors.As(err, &exit) && exit.Exited() && words != "" && meanings[parse(complaint(words)).means].failure == Unseen:
+		return nil, fmt.Errorf("%s: %w", complaint(words), err) // of a name service, say: that is no fault of the settings
 	case errors.As(err, &exit) && exit.Exited() && words != "":
 		return nil, errors.New(complaint(words))
 	case err != nil:

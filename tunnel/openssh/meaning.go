@@ -79,8 +79,10 @@ func (c Case) byHand(options ...string) string { return c.Quote(c.ByHand(options
 
 func (c Case) copyKey() string { return c.Quote(c.CopyKey(c.Key)...) }
 
+func (c Case) hostName() string { return cmp.Or(c.Config.One("hostname"), "HOST") }
+
 // at is where it connects to, as nc takes it.
-func (c Case) at() string { return c.Config.One("hostname") + " " + c.Config.One("port") }
+func (c Case) at() string { return c.hostName() + " " + cmp.Or(c.Config.One("port"), "PORT") }
 
 // set gives ssh an option, KEYWORD=VALUE.
 func (c Case) set(option string) string {
@@ -111,7 +113,7 @@ var meanings = map[Meaning]struct {
 		if name, port, _ := strings.Cut(c.Host, ":"); port != "" && !c.OnTheWay && strings.Trim(port, "0123456789") == "" {
 			return []string{"minimail check --host " + name + " --ssh-option Port=" + port}
 		}
-		return []string{"getent hosts " + c.Config.One("hostname") + " # must print an address",
+		return []string{"getent hosts " + c.hostName() + " # must print an address",
 			c.set("HostName=NAME")}
 	}},
 	Refused: {Unseen, "no sshd listens there, or a firewall refuses", func(c Case) []string {
