@@ -57,7 +57,7 @@ func run(args []string) int {
 		err = do(s)
 	}
 	if err != nil {
-		complain(args, s, err)
+		complain(args, err)
 	}
 	return status(args, err)
 }
@@ -81,8 +81,8 @@ var (
 
 // complain says why the program ends to whoever reads it: a plugin's caller and
 // a program read stdout.
-func complain(args []string, s settings.Settings, err error) {
-	asked := slices.ContainsFunc(args, inJSON.MatchString) && (s.Word == "check" || s.Word == "status")
+func complain(args []string, err error) {
+	asked := slices.ContainsFunc(args, inJSON.MatchString) && (slices.Contains(args, "check") || slices.Contains(args, "status"))
 	switch {
 	case err.Error() == "": // all has been said
 	case slices.ContainsFunc(args, forNagios.MatchString):
