@@ -166,9 +166,7 @@ func leaveStarter() error {
 	if _, err := d.Reborn(); err != nil {
 		return fmt.Errorf("cannot become a daemon: %w", err)
 	}
-	// What go-daemon has left open and set is not for ssh.
-	KeepToOurselves()
-	os.Unsetenv("_GO_DAEMON")
+	os.Unsetenv("_GO_DAEMON") // it is not for ssh
 	waitForManager()
 	if err := os.Chdir("/"); err != nil {
 		return fmt.Errorf("cannot leave the directory: %w", err)
