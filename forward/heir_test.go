@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -52,6 +53,31 @@ func TestClientsThatWaitGoToTheHeirAndTheQueueIsLeftToIt(t *testing.T) {
 	_ = heirs.(*net.TCPListener).SetDeadline(time.Now().Add(enough))
 	for ; n < 1+waitingForAPlace; n++ {
 		must(heirs.Accept()).Close()
+	}
+}
+
+// A mayBeLate is a listener that knows whether it has been told when to end.
+type mayBeLate struct {
+	net.Listener
+	told atomic.Bool
+}
+
+func (l *mayBeLate) SetDeadline(t time.Time) error {
+	l.told.Store(true)
+	return l.Listener.(*net.TCPListener).SetDeadline(t)
+}
+
+func TestTheQueueIsEmptiedAtTheEndUnlessItIsAnHeirs(t *testing.T) {
+	for _, heir := range []bool{false, true} {
+		f := patient()
+		f.Heir = func(net.Addr) (func(net.Conn), bool) { return nil, heir }
+		l := &mayBeLate{Listener: must(net.Listen("tcp", "127.0.0.1:0"))}
+		r := servingOn(t, f, l, nil)
+		r.stop()
+		receive(t, "Serve's return", r.done)
+		if l.told.Load() == heir {
+			t.Errorf("with an heir: %v; who is in the queue is accepted: %v", heir, l.told.Load())
+		}
 	}
 }
 

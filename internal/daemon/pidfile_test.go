@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -135,8 +136,10 @@ func TestALockOfThePidFileItselfMeansNothing(t *testing.T) {
 	if pid, err := terminate(path); err != nil {
 		t.Errorf("terminate says %d, %v", pid, err)
 	}
-	if err := sleep.Process.Signal(unix.Signal(0)); err != nil {
-		t.Errorf("the process: %v", err)
+	_ = sleep.Process.Kill() // whose signal comes second, if it was told to stop
+	_ = sleep.Wait()
+	if by := sleep.ProcessState.Sys().(syscall.WaitStatus).Signal(); by != syscall.SIGKILL {
+		t.Errorf("the process was ended by %v", by)
 	}
 	p, err := Lock(path, nil)
 	if err != nil {

@@ -1,7 +1,9 @@
 package system
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -76,6 +78,24 @@ func TestAWrongSettingDoesNotCloseTheServiceManagersPort(t *testing.T) {
 		t.Errorf("the client that was left in the queue got %q, %v\n%s", b, err, m.Log)
 	}
 	m.Greets(t)
+}
+
+// TestAnApologyEndsWhenToldToBesideAClientThatStays, and leaves no pid file.
+func TestAnApologyEndsWhenToldToBesideAClientThatStays(t *testing.T) {
+	t.Parallel()
+	m := testbed.NewHost(t).Prepare(t, testbed.MailServer(t, nil), "--ssh", filepath.Join(testbed.PublicDir(t), "ssh"))
+	cmd := activated(t, m, managersSocket(t, "127.0.0.1", m.Port))
+	m.Refuses(t, "cannot run ssh: .*no such file")
+	m.Dial(t)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ends with %v\n%s", err, m.Log)
+	}
+	if _, err := os.Stat(m.Pid); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its pid file: %v", err)
+	}
 }
 
 // TestAnApologyIsHandedOver as soon as the settings are mended and reloaded.

@@ -40,7 +40,7 @@ func TestStatusTellsHowItIs(t *testing.T) {
 		`^Clients:     0 now, 0 waiting; 1 served, 0 refused$`, `^Bytes:       0 up, 20 down$`)
 	h.Stop()
 	m.Refuses(t, "Connection refused")
-	wants(t, "after a failure", statusOf(t, m), `1 refused$`, `^Last error:  \d+s ago: `)
+	wants(t, "after a failure", statusOf(t, m), `1 refused$`, `^Refused:     \d+s ago: .*Connection refused`, `^Last error:  \d+s ago: `)
 	m.Dial(t) // for as long as somebody waits, ssh is tried again and again
 	testbed.Eventually(t, "its back-off is told", func() bool {
 		return regexp.MustCompile(`(?m)^Tunnel:      backing off, to far, for another \d+s: .*Connection refused$`).MatchString(statusOf(t, m))

@@ -104,6 +104,16 @@ func TestEachMeaningSaysWhatItMeansForThePausesAndForAPerson(t *testing.T) {
 			t.Errorf("%q: %q", m, fixes)
 		}
 	}
+	c.Far = "/run/far"
+	for m, known := range meanings {
+		want := known.words
+		if m == Forbidden || m == FarRefused {
+			want = meanings[FarSocket].words
+		}
+		if words, _ := m.Advice(c); words != want {
+			t.Errorf("%q of a socket: %q", m, words)
+		}
+	}
 	if words, _ := Meaning("").Advice(c); words != "" {
 		t.Errorf("what is unknown is explained: %q", words)
 	}

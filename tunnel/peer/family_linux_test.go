@@ -149,6 +149,10 @@ func TestAParentThatIsYoungerThanItsChildIsNone(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
+	second := &launch{Process: Process{PID: 2, Began: 5}} // of a minimail that is pid 1: a container's
+	if !second.bore(Process{PID: 3, Parent: 2, Began: 6}, nil) {
+		t.Error("the child of pid 2")
+	}
 	for name, p := range map[string]Process{
 		"the child of nobody":           {PID: 12, Parent: 13, Began: 7},
 		"an orphan":                     {PID: 12, Parent: 1, Began: 7},
