@@ -109,6 +109,7 @@ var states = map[string]struct {
 	"codes with a 0 and a 9":               {"S: 220 far\nC: NOOP\nS: 209 ok\nC: NOOP\nS: 290 ok\n", true},
 	"a reply without a text":               {"S: 220 far\nC: NOOP\nS: 250\n", true},
 	"a code with another character":        {"S: 220 far\nC: NOOP\nS: 2:0 ok\n", false},
+	"a code of four digits":                {"S: 220 far\nC: NOOP\nS: 2500 ok\n", false},
 	"a first digit that is none of SMTP's": {"S: 220 far\nC: NOOP\nS: 650 ok\n", false},
 	"an empty line":                        {"S: 220 far\nC: \nS: 500 what?\nC: NOOP\n", true},
 }

@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -159,4 +160,34 @@ func TestTheEndMayOvertakeTheWordsOfTheLogin(t *testing.T) {
 			t.Errorf("%q, %v", end.refused, end.err)
 		}
 	})
+}
+
+func TestAServerThatSpeaksFirstIsWaitedForAndAnotherIsNot(t *testing.T) {
+	for name, c := range map[string]struct {
+		smtp bool
+		took time.Duration
+		line string
+	}{
+		"SMTP":       {true, 20 * time.Second, "220 far"},
+		"another":    {false, silence, ""},
+		"which does": {false, time.Second, "220 far"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			defer ours.Close()
+			go func() {
+				if c.line == "" {
+					return
+				}
+				time.Sleep(c.took)
+				_, _ = theirs.Write([]byte("220 far\r\n"))
+				theirs.Close()
+			}()
+			began := time.Now()
+			line, err := greeting(ours, c.smtp, time.Minute)
+			if took := time.Since(began); line != c.line || err != nil || took != c.took {
+				t.Errorf("%s: %q, %v, after %s", name, line, err, took)
+			}
+		})
+	}
 }

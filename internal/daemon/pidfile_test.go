@@ -213,6 +213,19 @@ func TestReleaseLeavesTheFileOfASuccessorAlone(t *testing.T) {
 	next.Release()
 }
 
+func TestThePidFileOfOneThatWasKilledWhileItWroteIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	testbed.Write(t, path+".new", "12")
+	p, err := Lock(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Release()
+	if got := testbed.Read(t, path); got != strconv.Itoa(os.Getpid()) {
+		t.Errorf("it has %q", got)
+	}
+}
+
 func TestAPidFileThatCannotBeIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{filepath.Join(dir, "missing", "pid"), dir} {
