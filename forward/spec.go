@@ -217,7 +217,7 @@ func parseBind(v string) ([]string, error) {
 		return []string{"0.0.0.0", "::"}, nil
 	}
 	bare := v
-	if strings.HasPrefix(v, "[") && strings.HasSuffix(v, "]") {
+	if strings.HasPrefix(v, "[") {
 		bare = v[1 : len(v)-1]
 	}
 	addr, err := netip.ParseAddr(bare)
