@@ -39,7 +39,7 @@ func (c *checkup) checkLogin(ctx context.Context) {
 		fixes = c.badKeys[0].Fixes
 	case v.Means == openssh.KeyRefused && l.said.tried == 0 && l.said.step(openssh.KeysExchanged) > 0:
 		text = "ssh has offered it no key"
-		fixes = []string{c.sshByHand("-v") + " # tells why: there is none, or PubkeyAuthentication or PubkeyAcceptedAlgorithms forbids it"}
+		fixes = []string{c.sshByHand("-v") + " # tells why: there is none, or PreferredAuthentications, PubkeyAuthentication, PubkeyAcceptedAlgorithms or RequiredRSASize forbids it"}
 	case v.Means == openssh.HostKey:
 		text, fixes = "see host key above", []string{"# first mend that"}
 	}

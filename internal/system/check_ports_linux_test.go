@@ -96,6 +96,7 @@ func TestCheckNamesForwardingThatIsForbidden(t *testing.T) {
 	c.exits(t, 2)
 	c.says(t, "OK", "login", "", "")
 	c.says(t, "FAIL", "far end", "administratively prohibited.*; the host's sshd does not let us forward to there", "sshd_config: AllowTcpForwarding local")
+	c.says(t, "FAIL", "far end", "", "ssh .*-- far # asks for a new password, if the old one has expired")
 	h.RestartWith(t, "AllowTcpForwarding no", "AllowTcpForwarding yes")
 	checkOf(t, m).isWell(t)
 }

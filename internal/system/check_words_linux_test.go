@@ -112,12 +112,19 @@ func TestCheckTellsWhatIsWrongOnThisSideOfTheHost(t *testing.T) {
 		{"BindAddress 192.0.2.7", `failure \(bind 192.0.2.7: .*\): ssh is to call from an address`, "ip address"},
 		{"HostName nosuch.invalid\nCanonicalizeHostname yes\nCanonicalDomains invalid\nCanonicalizeFallbackLocal no",
 			`Could not resolve host "nosuch.invalid".*: there is no host of that name`, "getent hosts HOST"},
+		{"AddressFamily inet6", "Could not resolve hostname", "--ssh-option AddressFamily=any .* # it is inet6"},
+		{"IdentityFile %Z", `failed \(vdollar_percent_expand: unknown key %Z\): ssh does not like its settings`, "ssh -v"},
+		{"RevokedHostKeys /no/such/file", "Host key verification failed .*: whether the host's key is revoked is not known", "ls -lL /no/such/file"},
+		{"PreferredAuthentications password", "ssh has offered it no key", "PreferredAuthentications"},
 		{"PubkeyAcceptedAlgorithms ssh-rsa", "ssh has offered it no key", "PubkeyAcceptedAlgorithms"},
 	} {
 		h.Configure(t, test.line)
 		c := checkOf(t, m)
 		c.exits(t, 2)
 		c.says(t, "FAIL", "login", test.says, test.fix)
+		if strings.Contains(c.out, "another machine answers") {
+			t.Errorf("it is the host:\n%s", c.out)
+		}
 	}
 }
 

@@ -111,7 +111,7 @@ var faults = []fault{
 	{name: "an SMTP server", want: at(openssh.NotSSH, openssh.Silent), plays: greets("220 mail ESMTP\r\n"), hop: true},
 	{name: "a web server", want: at(openssh.NotSSH, openssh.HungUp), plays: answers("HTTP/1.1 400 Bad Request\r\n\r\n"), hop: true},
 	{name: "a TLS server", want: at(openssh.NotSSH), plays: answers("\x15\x03\x03\x00\x02\x02\x0a\x00\x00\r\n"), hop: true},
-	{name: "ssh 1 only", want: at(openssh.NotSSH), plays: answers("SSH-1.5-old\r\n"), hop: true},
+	{name: "ssh 1 only", want: at(openssh.NothingShared), plays: answers("SSH-1.5-old\r\n"), hop: true},
 	{name: "SSH-garbage", want: at(openssh.NotSSH), plays: answers("SSH-garbage\r\n"), hop: true},
 	{name: "cut in the key exchange", want: at(openssh.Closed), plays: cuts, hop: true},
 	{name: "no common key exchange", want: at(openssh.NothingShared), sshd: []string{"KexAlgorithms ecdh-sha2-nistp521"}, lines: []string{"KexAlgorithms curve25519-sha256"}, hop: true},

@@ -134,11 +134,11 @@ func (c *Client) ask(ctx context.Context, args []string) (Config, error) {
 }
 
 // complaint is the last line, or the one before if that only counts them
-// (readconf.c, read_config_file_depth).
+// (read_config_file_depth in readconf.c), or says no more than that it failed.
 func complaint(words string) string {
 	lines := strings.Split(words, "\n")
 	last := len(lines) - 1
-	if last > 0 && strings.Contains(lines[last], ": terminating, ") {
+	if last > 0 && (strings.Contains(lines[last], ": terminating, ") || parse(lines[last-1]).means == Detail) {
 		last--
 	}
 	return strings.TrimSpace(lines[last])

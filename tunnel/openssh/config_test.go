@@ -24,6 +24,7 @@ func TestTheComplaintOfSSHsSettingsIsTheLineThatNamesTheMistake(t *testing.T) {
 		"/c: terminating, 1 bad configuration options":                           "/c: terminating, 1 bad configuration options",
 		"Bad owner or permissions on /c\r":                                       "Bad owner or permissions on /c",
 		"":                                                                       "",
+		"vdollar_percent_expand: unknown key %Z\npercent_dollar_expand: failed": "vdollar_percent_expand: unknown key %Z",
 	} {
 		if got := complaint(words); got != want {
 			t.Errorf("%q: %q, want %q", words, got, want)

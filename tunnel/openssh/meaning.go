@@ -30,8 +30,11 @@ const (
 	HostKey       Meaning = "host-key"
 	NoKnownHosts  Meaning = "no-known-hosts"
 	Revoked       Meaning = "host-key-revoked"
+	Unchecked     Meaning = "host-key-unchecked" // whether it is revoked is not known
+	WeakHostKey   Meaning = "host-key-weak"
 	NothingShared Meaning = "nothing-shared"
 	KeyRefused    Meaning = "key-refused"
+	NotSigned     Meaning = "not-signed"   // with a key that the host accepts
 	MoreWanted    Meaning = "more-wanted"  // than the key: a second factor
 	OtherWanted   Meaning = "other-wanted" // than a key: a password
 	TooManyKeys   Meaning = "too-many-keys"
@@ -101,7 +104,7 @@ var meanings = map[Meaning]struct {
 }{
 	"": {Unclear, "", tryIt},
 	BadSettings: {Definite, "ssh does not like its settings", func(c Case) []string {
-		return []string{c.byHand("-G") + " # tells the line of ssh_config, or the --ssh-option"}
+		return []string{c.byHand("-v") + " # tells the line of ssh_config, or the --ssh-option"}
 	}},
 	NoStdout: {Unseen, "ssh logs to /dev/stdout, which cannot be opened: a chroot without /dev or /proc", func(Case) []string {
 		return []string{"sudo mount -t proc proc /proc; ls -lL /dev/stdout # there, in the chroot"}
@@ -112,6 +115,9 @@ var meanings = map[Meaning]struct {
 	NoSuchHost: {Unseen, "there is no host of that name (which has no port in it), or no name service", func(c Case) []string {
 		if name, port, _ := strings.Cut(c.Host, ":"); port != "" && !c.OnTheWay && strings.Trim(port, "0123456789") == "" {
 			return []string{"minimail check --host " + name + " --ssh-option Port=" + port}
+		}
+		if family := c.Config.One("addressfamily"); family != "" && family != "any" {
+			return []string{c.set("AddressFamily=any") + " # it is " + family}
 		}
 		return []string{"getent hosts " + c.hostName() + " # must print an address",
 			c.set("HostName=NAME")}
@@ -135,8 +141,14 @@ var meanings = map[Meaning]struct {
 	NotSSH: {Early, "what answers there is not an sshd", func(c Case) []string {
 		return []string{c.set("Port=N") + " # another port than " + c.Config.One("port")}
 	}},
-	Revoked: {Definite, "the host's key is marked as revoked in known_hosts: whoever answers may be somebody else", func(Case) []string {
+	Revoked: {Definite, "the host's key is marked as revoked: whoever answers may be somebody else", func(Case) []string {
 		return []string{"# ask the host's administrator why, and for its new key"}
+	}},
+	Unchecked: {Definite, "whether the host's key is revoked is not known: ssh cannot read the file of RevokedHostKeys", func(c Case) []string {
+		return []string{"ls -lL " + cmp.Or(c.Config.One("revokedhostkeys"), "FILE") + " # must be there for the user, and have keys, or a KRL (ssh-keygen(1))"}
+	}},
+	WeakHostKey: {Definite, "the host's RSA key is shorter than RequiredRSASize allows", func(c Case) []string {
+		return []string{"# in the sshd_config of " + c.Host + ": HostKey FILE, an ed25519 one", c.byHand("-G") + " # tells RequiredRSASize"}
 	}},
 	HostKey: {Definite, "the host is not known, or is another than before", func(c Case) []string {
 		return []string{c.byHand("-o", "StrictHostKeyChecking=ask") + " # compare the fingerprint, say yes"}
@@ -145,12 +157,15 @@ var meanings = map[Meaning]struct {
 		return []string{"# run it as the user: " + cmp.Or(c.Config.One("knownhostscommand"), "COMMAND") + " must print the host's key, as known_hosts has it, and end well",
 			c.set("KnownHostsCommand=none") + " # if the files of known hosts have it"}
 	}},
-	NothingShared: {Definite, "the two have no algorithm in common: a very old sshd, or one of them is told to use few", func(c Case) []string {
+	NothingShared: {Definite, "the two have no algorithm, or version of SSH, in common: a very old sshd, or one of them is told to use few", func(c Case) []string {
 		return []string{c.byHand("-v") + " # shows what both offer; KexAlgorithms, Ciphers and the like, here or there, must have one in common"}
 	}},
 	KeyRefused: {Definite, "the host does not accept the key", func(c Case) []string {
 		return []string{c.copyKey(), c.byHand("-v") + " # shows which keys are offered",
 			"sudo journalctl -u ssh # on the host: why, if it has the key"}
+	}},
+	NotSigned: {Definite, "the host accepts the key, but an agent or a security key does not sign with it, unasked", func(c Case) []string {
+		return []string{c.byHand("-v") + " # shows which key it is; minimail needs one of its own"}
 	}},
 	MoreWanted: {Definite, "the host wants more than the key, a second factor, and nobody is there to give it", func(c Case) []string {
 		return []string{"# in the sshd_config of " + c.Host + ": Match User NAME, and below it AuthenticationMethods publickey"}
@@ -181,7 +196,8 @@ var meanings = map[Meaning]struct {
 	NoNearEnd: {Unseen, "the near end is somebody else's", nil},
 	Forbidden: {Unseen, "the host's sshd does not let us forward to there", func(c Case) []string {
 		return []string{"# in the host's sshd_config: AllowTcpForwarding local, and PermitOpen must allow " + c.Far,
-			`# in front of the key in authorized_keys over there: restrict,port-forwarding,permitopen="` + c.Far + `",permitlisten="localhost:1",command="/bin/false"`}
+			`# in front of the key in authorized_keys over there: restrict,port-forwarding,permitopen="` + c.Far + `",permitlisten="localhost:1",command="/bin/false"`,
+			c.byHand() + " # asks for a new password, if the old one has expired: nothing is forwarded before"}
 	}},
 	FarRefused: {Unseen, "the host cannot reach it: no mail server listens there, a firewall is between, or it has no such name", func(Case) []string {
 		return []string{"ss -ltn # on the host: must list the port; start the mail server"}

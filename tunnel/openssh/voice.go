@@ -16,7 +16,7 @@ type saying struct {
 }
 
 func parse(line string) saying {
-	s := saying{line: strings.TrimSuffix(line, ".")}
+	s := saying{line: strings.TrimRight(line, ".: ")}
 	for i, p := range patterns() {
 		m := p.FindStringSubmatch(line)
 		if m == nil {
@@ -58,10 +58,9 @@ type voice struct {
 	before     saying   // the reason before, which may be another ssh's
 	details    []string // of the reason
 	host       string   // that the details name
-	partial    bool
-	revoked    bool
-	last       string // line that is not beside the point
-	said       string // the last of these that nobody knows: a banner's
+	aside      Meaning  // of a detail that turns the next reason; see turned
+	last       string   // line that is not beside the point
+	said       string   // the last of these that nobody knows: a banner's
 }
 
 // hear takes the next line. What counts is the last that gives a reason.
@@ -73,7 +72,7 @@ func (v *voice) hear(s saying) {
 	case s.means == WaySilent && v.reason.means == Silent:
 		v.reason.means = WaySilent // it is not known who is
 		return
-	case s.means == Detail || s.means == Partial || s.means == Revoked:
+	case s.means == Detail || turned[s.means] != nil:
 		v.detail(s)
 	case s.means == WayEnded && v.reason.means == HungUp && v.before.explains():
 		v.reason = v.before // the ssh that it went by has said why
@@ -91,8 +90,9 @@ func (v *voice) hear(s saying) {
 }
 
 func (v *voice) detail(s saying) {
-	v.partial = v.partial || s.means == Partial
-	v.revoked = v.revoked || s.means == Revoked
+	if turned[s.means] != nil {
+		v.aside = s.means
+	}
 	v.details = append(v.details, s.line)
 	if n := len(v.details); n > 3 {
 		v.details = v.details[n-3:]
@@ -100,16 +100,20 @@ func (v *voice) detail(s saying) {
 	v.host = cmp.Or(s.host, v.host)
 }
 
+// turned is what a reason means after a detail.
+var turned = map[Meaning]map[Meaning]Meaning{
+	Partial:   {KeyRefused: MoreWanted, OtherWanted: MoreWanted},
+	Revoked:   {HostKey: Revoked},
+	Unchecked: {HostKey: Unchecked},
+	NotSigned: {KeyRefused: NotSigned},
+}
+
 // gives takes s for the reason; an unknown line for none.
 func (v *voice) gives(s saying) {
-	switch {
-	case v.partial && (s.means == KeyRefused || s.means == OtherWanted):
-		s.means = MoreWanted
-	case v.revoked && s.means == HostKey:
-		s.means = Revoked
-	case s.means == Leave:
+	if s.means == Leave {
 		s.means = Closed // without a reason before
 	}
+	s.means = cmp.Or(turned[v.aside][s.means], s.means)
 	s.host = cmp.Or(s.host, v.host)
 	v.before, v.reason = v.reason, s
 }
@@ -123,6 +127,8 @@ func (v *voice) follows(s saying) bool {
 		return s.means == TimedOut
 	case NotSSH:
 		return s.means == Leave || s.means == NotSSH
+	case NothingShared:
+		return s.means == Leave
 	case TooManyKeys, SentAway:
 		return s.means == Leave
 	}

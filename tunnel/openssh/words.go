@@ -42,6 +42,11 @@ var forms = []form{
 	{Settings, BadSettings, "Can't open user config file FILE: REASON"},                                    // process_config_files (ssh.c)
 	{Settings, NoStdout, "Couldn't open logfile FILE: REASON"},                                             // log_redirect_stderr_to (log.c)
 	{Settings, NoSuchUser, "No user exists for uid N"},                                                     // main (ssh.c)
+	{Settings, Detail, "vdollar_percent_expand: REASON"},                                                   // vdollar_percent_expand (misc.c), of a value's %X and ${X}
+	{Settings, BadSettings, "percent_expand: REASON"},                                                      // percent_expand (misc.c)
+	{Settings, BadSettings, "percent_dollar_expand: REASON"},                                               // percent_dollar_expand (misc.c)
+	{Settings, BadSettings, "invalid environment variable expansion"},                                      // default_client_percent_dollar_expand (ssh.c)
+	{Settings, BadSettings, "FUNCTION: No such user USER"},                                                 // tilde_expand, or tilde_expand_filename (misc.c)
 	{Settings, BadSettings, "jumphost loop via HOST"},                                                      // main (ssh.c)
 	{Connecting, NoSuchHost, "PROGRAM: Could not resolve hostname HOST: REASON"},                           // resolve_host (ssh.c)
 	{Connecting, NoSuchHost, `PROGRAM: Could not resolve host "HOST"`},                                     // resolve_canonicalize (ssh.c)
@@ -55,24 +60,29 @@ var forms = []form{
 	{Banner, NotSSH, "kex_exchange_identification: banner line too long"},                                  // kex_exchange_identification (kex.c)
 	{Banner, NotSSH, "kex_exchange_identification: No SSH version received in first N lines from server"},  // kex_exchange_identification (kex.c)
 	{Banner, NotSSH, "Bad remote protocol version identification: 'TEXT'"},                                 // kex_exchange_identification (kex.c)
-	{Banner, NotSSH, "Protocol major versions differ: N vs. N"},                                            // kex_exchange_identification (kex.c)
+	{Banner, NothingShared, "Protocol major versions differ: N vs. N"},                                     // kex_exchange_identification (kex.c)
 	{Banner, HungUp, "kex_exchange_identification: REASON"},                                                // kex_exchange_identification (kex.c)
 	{Banner, Silent, "Connection timed out during banner exchange"},                                        // kex_exchange_identification (kex.c)
 	{KeyExchange, Detail, "No KEY host key is known for HOST and you have requested strict checking."},     // check_host_key (sshconnect.c)
 	{KeyExchange, Detail, "Host key for HOST has changed and you have requested strict checking."},         // check_host_key (sshconnect.c)
 	{KeyExchange, Detail, "KEY host key for HOST has changed and you have requested strict checking."},     // the same, older
 	{KeyExchange, Revoked, "KEY host key for HOST was revoked and you have requested strict checking."},    // check_host_key (sshconnect.c)
+	{KeyExchange, Revoked, "Host key KEY TEXT revoked by file FILE"},                                       // verify_host_key (sshconnect.c), of RevokedHostKeys
+	{KeyExchange, Unchecked, "Error checking host key KEY TEXT in revoked keys file FILE: REASON"},         // verify_host_key (sshconnect.c)
 	{KeyExchange, Detail, "Offending KEY key in FILE:N"},                                                   // check_host_key (sshconnect.c)
 	{KeyExchange, Detail, "Certificate invalid: REASON"},                                                   // sshkey_cert_check_authority (sshkey.c), for check_host_key
 	{KeyExchange, Detail, "KnownHostsCommand-TEXT"},                                                        // exited_cleanly, subprocess (misc.c), for load_hostkeys_command
 	{KeyExchange, NoKnownHosts, "KnownHostsCommand failed"},                                                // load_hostkeys_command (sshconnect.c)
 	{KeyExchange, HostKey, "Host key verification failed."},                                                // verify_host_key_callback (sshconnect2.c)
 	{KeyExchange, HostKey, "Port forwarding is disabled to avoid man-in-the-middle attacks."},              // check_host_key (sshconnect.c), with StrictHostKeyChecking=no; it logs in all the same
-	{KeyExchange, HostKey, "Bad server host key: REASON"},                                                  // verify_host_key_callback (sshconnect2.c)
+	{KeyExchange, WeakHostKey, "Bad server host key: REASON"},                                              // verify_host_key_callback (sshconnect2.c)
 	{KeyExchange, NothingShared, "Unable to negotiate with ADDRESS port PORT: REASON"},                     // sshpkt_vfatal (packet.c)
 	{Login, Detail, `Load key "FILE": REASON`},                                                             // load_identity_file (sshconnect2.c)
+	{Login, Detail, `load KEY "FILE": REASON`},                                                             // check_load (ssh.c), of a public key or a certificate
+	{Login, Detail, "lib_contains_symbol: REASON"},                                                         // lib_contains_symbol (misc.c), of PKCS11Provider
+	{Login, Detail, "provider FILE is not a PKCS11 library"},                                               // pkcs11_add_provider (ssh-pkcs11-client.c)
 	{Login, Detail, "no such identity: FILE: REASON"},                                                      // load_identity_file (sshconnect2.c)
-	{Login, Detail, "sign_and_send_pubkey: REASON"},                                                        // sign_and_send_pubkey (sshconnect2.c)
+	{Login, NotSigned, "sign_and_send_pubkey: REASON"},                                                     // sign_and_send_pubkey (sshconnect2.c)
 	{Login, Partial, `Authenticated using "METHOD" with partial success.`},                                 // input_userauth_failure (sshconnect2.c)
 	{Login, Partial, "Authenticated with partial success."},                                                // the same before 8.7
 	{Login, KeyRefused, "USER@HOST: Permission denied (METHODS)."},                                         // userauth (sshconnect2.c)
@@ -127,7 +137,7 @@ var forms = []form{
 // blanks are what stands in a form for what changes. HOST and END are told to
 // whoever asks what a line means.
 var blanks = map[string]string{
-	"PROGRAM": `\S+`, "FUNCTION": `\w+`, "RELEASE": `OpenSSH_\S.*?`, "HOST": `(?P<host>[^\s@]+?)`, "ADDRESS": `(?P<address>\S+)`, "PORT": `(?P<port>\d+)`, "END": `(?P<end>.+)`, "N": `\d+`,
+	"PROGRAM": `\S+`, "FUNCTION": `\w+`, "RELEASE": `OpenSSH_\S.*?`, "HOST": `(?P<host>[^\s@]+?)`, "ADDRESS": `(?P<address>\S+)`, "PORT": `(?P<port>-?\d+)`, "END": `(?P<end>.+)`, "N": `\d+`,
 	"USER": `.+?`, "METHODS": `(?P<methods>[^()]*)`, "METHOD": `[^"]+`, "OPTION": `.+`, "KEY": `\S+`, "FILE": `.+`, "REASON": `.+`, "TEXT": `.*`,
 }
 
