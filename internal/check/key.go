@@ -38,20 +38,30 @@ func (c *checkup) checkKeys(ctx context.Context) {
 	switch {
 	case len(c.badKeys) > 0:
 	case agent > 0:
-		c.add("key", doubtful, fmt.Sprintf("only your agent has keys (%d): there is none under sudo and at boot, and logins will fail there", agent), c.newKey()...)
+		c.add("key", doubtful, fmt.Sprintf("only your agent has keys (%d): there is none under sudo and at boot, and logins will fail there", agent), c.newKey(c.files.Key())...)
 	case c.login.works():
-		c.add("key", doubtful, "none of ssh's identity files is there, yet the login works: whether it does at boot is not known", c.newKey()...)
+		c.add("key", doubtful, "none of ssh's identity files is there, yet the login works: whether it does at boot is not known", c.newKey(c.files.Key())...)
 	default:
-		k := point{"key", broken, "no key: ssh looks for " + strings.Join(c.files.Config["identityfile"], ", "), c.newKey()}
+		k := point{"key", broken, "no key: ssh looks for " + strings.Join(c.files.Config["identityfile"], ", "), c.newKey(c.files.Key())}
 		c.badKeys = append(c.badKeys, k)
 		c.add(k.Name, k.Verdict, k.Text, k.Fixes...)
 	}
 }
 
-// newKey is how to get a key that minimail can use.
-func (c *checkup) newKey() []string {
-	path := c.files.Key()
-	return []string{c.byHand("ssh-keygen", "-t", "ed25519", "-N", "", "-f", path), c.copyKey(path) + " # then"}
+// newKey is how to get a key that minimail can use, instead of the one at path. No
+// file that is there is replaced: ssh-keygen would do so with a public one unasked.
+func (c *checkup) newKey(path string) []string {
+	there := func(name string) bool { _, err := os.Lstat(name); return err == nil }
+	private := strings.TrimSuffix(path, ".pub")
+	if private != path && there(private) {
+		return []string{fail.Quote("minimail", "check", "--ssh-option", "IdentityFile="+private) + " # not the public one"}
+	}
+	if !there(private) && !there(private+".pub") {
+		return []string{c.byHand("ssh-keygen", "-t", "ed25519", "-N", "", "-f", private), c.copyKey(private) + " # then"}
+	}
+	own := private + "-minimail"
+	return []string{c.byHand("ssh-keygen", "-t", "ed25519", "-N", "", "-f", own) + "; " + c.copyKey(own) +
+		" # a key of minimail's own, with --ssh-option IdentityFile=" + own}
 }
 
 // copyKey has the host accept a key.
@@ -68,19 +78,16 @@ func (c *checkup) tryKey(ctx context.Context, path string) (k point, there bool)
 	public, why := c.files.TryKey(ctx, path)
 	switch {
 	case strings.HasPrefix(public, "sk-"):
-		return point{"key", doubtful, path + " is on a security key: it wants to be touched, and nobody is there at boot", c.newKey()}, true
+		return point{"key", doubtful, path + " is on a security key: it wants to be touched, and nobody is there at boot", c.newKey(path)}, true
 	case why == "":
 		return point{"key", well, path + ", without a passphrase", nil}, true
 	case strings.HasSuffix(why, ": Permission denied"), strings.HasSuffix(why, ": bad permissions"): // strerror(3), sshkey_perm_ok (authfile.c)
 		return point{"key", broken, path + " is of no use: " + why,
 			[]string{fail.Quote("sudo", "chown", c.files.User, path), fail.Quote("sudo", "chmod", "600", path)}}, true
 	case !strings.HasSuffix(why, ": incorrect passphrase supplied to decrypt private key"): // ssh_err (ssherr.c)
-		return point{"key", broken, path + " is of no use: " + why, c.newKey()}, true
+		return point{"key", broken, path + " is of no use: " + why, c.newKey(path)}, true
 	}
-	own := path + "-minimail"
-	fixes := []string{fail.Quote("ssh-keygen", "-p", "-N", "", "-f", path) + " # takes the passphrase off",
-		c.byHand("ssh-keygen", "-t", "ed25519", "-N", "", "-f", own) + "; " + c.copyKey(own) +
-			" # a key of minimail's own, with --ssh-option IdentityFile=" + own}
+	fixes := append([]string{fail.Quote("ssh-keygen", "-p", "-N", "", "-f", path) + " # takes the passphrase off"}, c.newKey(path)...)
 	return point{"key", doubtful, path + " has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail", fixes}, true
 }
 

@@ -106,6 +106,24 @@ func TestCheckWarnsOfAKeyThatOnlyAnAgentHas(t *testing.T) {
 	c.says(t, "OK", "login", "", "")
 }
 
+// TestNoKeyThatIsThereIsToBeReplaced: it may be of use to another program.
+func TestNoKeyThatIsThereIsToBeReplaced(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	m := h.Prepare(t, testbed.MailServer(t, nil))
+	key := h.Path("key")
+	testbed.Write(t, m.Config, strings.Replace(testbed.Read(t, m.Config), "IdentityFile "+key, "IdentityFile "+key+".pub", 1))
+	c := checkOf(t, m)
+	c.says(t, "FAIL", "key", "no key: ssh looks for "+q(key+".pub"), q("--ssh-option IdentityFile="+key+" "))
+	h.Configure(t)
+	testbed.Write(t, key, "PuTTY-User-Key-File-3: ssh-ed25519\n")
+	c = checkOf(t, m)
+	c.says(t, "FAIL", "key", q(key)+" is of no use", q("-f "+key+"-minimail; "))
+	testbed.Run(t, "rm", key)
+	c = checkOf(t, m)
+	c.says(t, "FAIL", "key", "no key", q("-f "+key+"-minimail; ")) // ssh-keygen replaces key.pub, too
+}
+
 func TestCheckNamesAKeyThatSSHWillNotUse(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
