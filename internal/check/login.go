@@ -118,7 +118,7 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, pati
 		end.greeting, end.err = greeting(conn, f.SMTP, patience)
 	}
 	if end.err != nil {
-		end.silent = errors.Is(context.Cause(waiting), context.DeadlineExceeded)
+		end.silent = end.greeting == "" && errors.Is(context.Cause(waiting), context.DeadlineExceeded)
 		l.askWhy(ctx, &end)
 	} else if l.took == 0 {
 		l.took = time.Since(l.said.began)
@@ -137,6 +137,9 @@ func greeting(conn net.Conn, smtp bool, patience time.Duration) (string, error) 
 	line, err := r.ReadString('\n')
 	if err != nil && line == "" && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return "", errors.New("it ended the connection without a word")
+	}
+	if smtp && err != nil { // a client would wait for the rest
+		return line, fmt.Errorf("its greeting has no end: %.80q", line)
 	}
 	if smtp {
 		_, _ = conn.Write([]byte("QUIT\r\n"))

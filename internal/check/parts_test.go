@@ -167,10 +167,14 @@ func TestAServerThatSpeaksFirstIsWaitedForAndAnotherIsNot(t *testing.T) {
 		smtp bool
 		took time.Duration
 		line string
+		sent string
+		err  string
 	}{
-		"SMTP":       {true, 20 * time.Second, "220 far"},
-		"another":    {false, silence, ""},
-		"which does": {false, time.Second, "220 far"},
+		"SMTP":               {true, 20 * time.Second, "220 far", "220 far\r\n", ""},
+		"which breaks off":   {true, 20 * time.Second, "220 far", "220 far", `its greeting has no end: "220 far"`},
+		"another":            {false, silence, "", "", ""},
+		"which does":         {false, time.Second, "220 far", "220 far\r\n", ""},
+		"which needs no end": {false, time.Second, "220 far", "220 far", ""},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ours, theirs := net.Pipe()
@@ -180,12 +184,12 @@ func TestAServerThatSpeaksFirstIsWaitedForAndAnotherIsNot(t *testing.T) {
 					return
 				}
 				time.Sleep(c.took)
-				_, _ = theirs.Write([]byte("220 far\r\n"))
+				_, _ = theirs.Write([]byte(c.sent))
 				theirs.Close()
 			}()
 			began := time.Now()
 			line, err := greeting(ours, c.smtp, time.Minute)
-			if took := time.Since(began); line != c.line || err != nil || took != c.took {
+			if took := time.Since(began); line != c.line || err != nil != (c.err != "") || err != nil && err.Error() != c.err || took != c.took {
 				t.Errorf("%s: %q, %v, after %s", name, line, err, took)
 			}
 		})
