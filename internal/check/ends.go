@@ -102,7 +102,8 @@ func (c *checkup) explainFar(e farEnd) (what string, fixes []string) {
 	case e.SMTP && port == "465":
 		return "this port waits for TLS, which the client speaks first", []string{tcp}
 	case e.silent:
-		return "a firewall may be between the two, or a server whose clients speak first", []string{other, tcp}
+		return "a firewall may be between the two, or a server that is slow, or whose clients speak first",
+			[]string{"minimail check --wait 60 # if it is slow", other, tcp}
 	}
 	return "a server that turns us away, or one that does not speak SMTP", []string{other, tcp}
 }

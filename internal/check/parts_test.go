@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -193,5 +194,12 @@ func TestAServerThatSpeaksFirstIsWaitedForAndAnotherIsNot(t *testing.T) {
 				t.Errorf("%s: %q, %v, after %s", name, line, err, took)
 			}
 		})
+	}
+}
+
+func TestAFarServerThatSaysNothingMayBeSlow(t *testing.T) {
+	what, fixes := new(checkup).explainFar(farEnd{Spec: forward.Spec{Port: 25, Far: "localhost:25", SMTP: true}, silent: true})
+	if !strings.Contains(what, "slow") || !slices.ContainsFunc(fixes, func(f string) bool { return strings.HasPrefix(f, "minimail check --wait 60 # ") }) {
+		t.Errorf("%s: %q", what, fixes)
 	}
 }
