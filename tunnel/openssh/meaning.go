@@ -2,6 +2,7 @@ package openssh
 
 import (
 	"cmp"
+	"net"
 	"strings"
 )
 
@@ -95,6 +96,23 @@ func (c Case) set(option string) string {
 	return "minimail check --ssh-option " + option
 }
 
+// plain is the host as ssh takes it, and the option for its port, if it is given as
+// HOST:PORT or [ADDRESS], which ssh takes for a name.
+func (c Case) plain() (host, option string) {
+	at := strings.LastIndex(c.Host, "@") + 1
+	name, port, err := net.SplitHostPort(c.Host[at:])
+	if err != nil {
+		name, port, err = net.SplitHostPort(c.Host[at:] + ":")
+	}
+	switch {
+	case err != nil || strings.HasPrefix(c.Host, "ssh://") || strings.Trim(port, "0123456789") != "":
+		return c.Host, ""
+	case port != "":
+		option = " --ssh-option Port=" + port
+	}
+	return c.Host[:at] + name, option
+}
+
 // meanings are what they mean for a pause and, in words, for a person; and the
 // lines to type that may mend it.
 var meanings = map[Meaning]struct {
@@ -112,9 +130,9 @@ var meanings = map[Meaning]struct {
 	NoSuchUser: {Unseen, "the user that minimail runs as has been removed, or a name service (LDAP, sssd) does not answer", func(Case) []string {
 		return []string{"getent passwd N # must print the user"}
 	}},
-	NoSuchHost: {Unseen, "there is no host of that name (which has no port in it), or no name service", func(c Case) []string {
-		if name, port, _ := strings.Cut(c.Host, ":"); port != "" && !c.OnTheWay && strings.Trim(port, "0123456789") == "" {
-			return []string{"minimail check --host " + name + " --ssh-option Port=" + port}
+	NoSuchHost: {Unseen, "there is no host of that name (which has neither port nor brackets in it), or no name service", func(c Case) []string {
+		if name, port := c.plain(); name != c.Host && !c.OnTheWay {
+			return []string{"minimail check --host " + name + port}
 		}
 		if family := c.Config.One("addressfamily"); family != "" && family != "any" {
 			return []string{c.set("AddressFamily=any") + " # it is " + family}

@@ -189,8 +189,18 @@ func TestWhatSSHSaysAtAFailedLoginIsExplained(t *testing.T) {
 			t.Errorf("%s, by a jump host: %q", said, fixes)
 		}
 	}
-	c.Host = "me@far:2222"
-	if _, fixes := NoSuchHost.Advice(c); !slices.Equal(fixes, []string{"minimail check --host me@far --ssh-option Port=2222"}) {
-		t.Errorf("a port in the name: %q", fixes)
+	for host, want := range map[string]string{
+		"me@far:2222":      "minimail check --host me@far --ssh-option Port=2222",
+		"me@[::1]":         "minimail check --host me@::1",
+		"[::1]:2222":       "minimail check --host ::1 --ssh-option Port=2222",
+		"far":              "getent hosts far.example # must print an address",
+		"me@::1":           "getent hosts far.example # must print an address",
+		"far:ssh":          "getent hosts far.example # must print an address",
+		"ssh://me@far:222": "getent hosts far.example # must print an address",
+	} {
+		c.Host = host
+		if _, fixes := NoSuchHost.Advice(c); fixes[0] != want {
+			t.Errorf("%s: %q", host, fixes)
+		}
 	}
 }
