@@ -146,19 +146,21 @@ func (v *visit) cutAfter(d time.Duration, why error) {
 	if v.cut != nil {
 		return
 	}
-	v.cut = time.AfterFunc(d, func() {
-		v.concluded("cut off")
-		v.mu.Lock()
-		v.why = why
-		v.mu.Unlock()
-		if v.talk != nil && why != nil {
-			_ = v.client.SetWriteDeadline(time.Now().Add(lingering))
-			v.server.Close() // copy does the rest
-			return
-		}
-		reset(v.client) // what is cut off must not look finished
-		reset(v.server)
-	})
+	v.cut = time.AfterFunc(d, func() { v.cutOff(why) })
+}
+
+func (v *visit) cutOff(why error) {
+	v.concluded("cut off")
+	v.mu.Lock()
+	v.why = why
+	v.mu.Unlock()
+	if v.talk != nil && why != nil {
+		_ = v.client.SetWriteDeadline(time.Now().Add(lingering))
+		v.server.Close() // copy does the rest
+		return
+	}
+	reset(v.client) // what is cut off must not look finished
+	reset(v.server)
 }
 
 // cutBecause is why the visit was cut off, if it was.

@@ -34,6 +34,7 @@ type session struct {
 	opaque   bool // it is not, or no longer, SMTP that we can read
 	accepted bool // a mail has been accepted, and no other begun
 	refused  bool // the last reply was a permanent refusal
+	another  bool // the client has just now begun a mail behind an accepted one
 }
 
 // commandHead holds "BDAT 1234567890 LAST", the longest of what counts.
@@ -89,10 +90,20 @@ func (s *session) leaving() bool {
 	return s.quit || s.bye
 }
 
+// anotherMail reports whether the client has just now begun a mail behind an accepted
+// one, and would take a 421 for that.
+func (s *session) anotherMail() bool {
+	s.mu.Lock()
+	another := s.another
+	s.mu.Unlock()
+	return another && s.mayTell()
+}
+
 // client is shown what the client says.
 func (s *session) client(p []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.another = false
 	for len(p) > 0 && !s.opaque {
 		switch {
 		case s.chunk > 0:
@@ -169,7 +180,7 @@ func (s *session) commanded(words []string) {
 		s.quit = true
 		s.await(other)
 	case "MAIL":
-		s.accepted = false
+		s.accepted, s.another = false, s.accepted
 		s.await(other)
 	case "DATA":
 		s.await(mailData)

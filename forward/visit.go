@@ -26,6 +26,7 @@ type visit struct {
 	outcome string      // what ended it: the first thing seen
 	cut     *time.Timer // that is going to cut it off
 	why     error       // of the cut, once it was made
+	late    time.Time   // no other mail may begin after that; zero: it may
 }
 
 // The outcomes that are as they should be.
@@ -42,12 +43,30 @@ func newVisit(ctx context.Context, f *Forwarder, client, server Stream, smtp boo
 	v.down.lease, _ = server.(Lease)
 	if smtp {
 		v.talk = new(session)
-		v.up.seen, v.down.seen = v.talk.client, v.talk.server
+		v.up.seen, v.down.seen = v.clientSays, v.talk.server
 	}
 	v.up.raw, _ = v.up.from.SyscallConn()
 	v.down.raw, _ = v.down.from.SyscallConn()
-	v.calm = context.AfterFunc(ctx, func() { v.cutAfter(f.DrainTimeout, ErrStopping) })
+	v.calm = context.AfterFunc(ctx, func() {
+		v.mu.Lock()
+		v.late = time.Now().Add(f.DrainTimeout / 2)
+		v.mu.Unlock()
+		v.cutAfter(f.DrainTimeout, ErrStopping)
+	})
 	return v
+}
+
+// clientSays is shown what the client of a mail session says, before it is passed
+// on. In the second half of the time to finish no other mail may begin: one that is
+// cut off between its dot and the reply is sent twice.
+func (v *visit) clientSays(p []byte) {
+	v.talk.client(p)
+	v.mu.Lock()
+	late := !v.late.IsZero() && time.Now().After(v.late)
+	v.mu.Unlock()
+	if late && v.talk.anotherMail() {
+		v.cutOff(ErrStopping)
+	}
 }
 
 // lost returns why the tunnel under the server's connection has ended, if it is
