@@ -287,7 +287,9 @@ func TestAnSSHThatADeadMinimailHasLeftBehindIsEnded(t *testing.T) {
 		})
 	}
 	_ = dead.Process.Kill()
-	_ = dead.Wait()
+	if _ = dead.Wait(); dead.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("a minimail that was only looked at has ended: %s", dead.ProcessState)
+	}
 	if !isOrphaned(mark(its)) {
 		t.Error("a minimail that has ended is not taken for dead")
 	}

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 func withFakes(f func() int) int {
-	dir, err := copyOfSelf("server", "ssh", "opener", "renamed", "forking", "namesake", "binder")
+	dir, err := copyOfSelf("server", "ssh", "opener", "renamed", "forking", "namesake", "binder", "wrapper")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

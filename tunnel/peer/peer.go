@@ -25,7 +25,6 @@ type socket struct {
 const (
 	tcpEstablished = 1
 	tcpSynRecv     = 3 // of a connection that waits for a place in the queue
-	tcpTimeWait    = 6
 	tcpClosed      = 7
 	tcpCloseWait   = 8
 	tcpListen      = 10
