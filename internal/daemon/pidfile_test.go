@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/sys/unix"
 
@@ -190,6 +192,19 @@ func TestAFileThatIsNoPidFileIsNeitherWrittenNorRemoved(t *testing.T) {
 			t.Errorf("in %s is %q", name, got)
 		}
 	}
+}
+
+// TestWhoeverWaitsForAnEndLooksNowAndThen: the time of a bubble goes on only
+// while it sleeps.
+func TestWhoeverWaitsForAnEndLooksNowAndThen(t *testing.T) {
+	p, path := lockedPidFile(t)
+	defer p.Release()
+	synctest.Test(t, func(t *testing.T) {
+		pid, err := waitForEnd(path, os.Getpid())
+		if want := fmt.Sprintf("kill -9 %d # with sudo, if it is not yours; its ssh goes with it", pid); pid != os.Getpid() || fail.HintOf(err) != want {
+			t.Errorf("pid %d, %v, %q", pid, err, fail.HintOf(err))
+		}
+	})
 }
 
 func TestReleaseLeavesTheFileOfASuccessorAlone(t *testing.T) {
