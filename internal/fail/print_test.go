@@ -3,6 +3,7 @@ package fail
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 	"unicode"
@@ -53,11 +54,29 @@ func TestTextThatIsEncodedAlreadyIsCleaned(t *testing.T) {
 		`\u00`:                 `?`,
 		`\u00g1"`:              `?"`,
 		`\`:                    `\`,
+		`\t`:                   `?`,
+		`\"` + "\x1b":          `\"?`,
+		`\u96fb`:               `\u96fb`,
 		"\x1b\n\xff":           "?\n?",
 	} {
 		if got := string(PrintableJSON([]byte(text))); got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
+	}
+}
+
+func TestWhatCannotBeEncodedOrWrittenIsAnError(t *testing.T) {
+	var out bytes.Buffer
+	if err := JSON(&out, func() {}, ""); err == nil || out.Len() > 0 {
+		t.Errorf("a function became %q", out.String())
+	}
+	if n, err := (JSONCleaner{&out}).Write([]byte("a\x1bb\xff\n")); n != 5 || err != nil || out.String() != "a?b?\n" {
+		t.Errorf("%d bytes, %v: %q", n, err, out.String())
+	}
+	r, w := io.Pipe()
+	r.CloseWithError(errPlain)
+	if n, err := (JSONCleaner{w}).Write([]byte("a\n")); n != 0 || err != errPlain {
+		t.Errorf("%d bytes of what nobody reads, %v", n, err)
 	}
 }
 
