@@ -24,7 +24,7 @@ func (f *Forwarder) ServeSMTP(ctx context.Context, l net.Listener, dial Dial) er
 
 // errNoGreeting means that the far mail server, or the tunnel, ended the
 // connection before the server had said anything.
-var errNoGreeting = errors.New("the mail server ended the connection without a greeting")
+var errNoGreeting = errors.New("the connection to the mail server ended without a greeting")
 
 // Greeted waits until the server at the other end of c has spoken, as an SMTP
 // server does first (RFC 5321, 3.1), or until ctx is done. It takes no byte.

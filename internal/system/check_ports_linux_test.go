@@ -227,7 +227,7 @@ func TestAFarServerThatHangsUpIsDialedOnce(t *testing.T) {
 	m := h.Prepare(t, rude, "--forward", fmt.Sprintf("%d:%d:%s", testbed.FreePort(t), testbed.FreePort(t), good))
 	c := checkOf(t, m)
 	c.exits(t, 2)
-	c.says(t, "FAIL", "far end", q(rude)+", as seen from far: the mail server ended the connection without a greeting",
+	c.says(t, "FAIL", "far end", q(rude)+", as seen from far: the connection to the mail server ended without a greeting",
 		q(fmt.Sprintf("--forward %d:%d:FARHOST:FARPORT", m.Port, m.Near)))
 	c.says(t, "OK", "far end", q(good)+" says: 220 far.test", "")
 	if n := len(knocks); n != 1 {
