@@ -10,7 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"syscall"
 
 	"minimail/internal/daemon"
@@ -39,6 +39,10 @@ func (c *checkup) checkSSH(ctx context.Context) {
 	}
 }
 
+// unreadable is of a file of ssh_config that ssh may not read, or does not trust
+// (read_config_file_depth in readconf.c).
+var unreadable = regexp.MustCompile("^Bad owner or permissions on (.+)$|^Can't open user config file (.+): Permission denied$")
+
 // checkConfig tells what ssh makes of ssh_config and our options. If ssh does
 // not like them, a login is not tried; if it takes its time, it is.
 func (c *checkup) checkConfig(ctx context.Context) {
@@ -61,8 +65,8 @@ func (c *checkup) checkConfig(ctx context.Context) {
 	case err != nil:
 		c.client = nil
 		_, fixes := openssh.BadSettings.Advice(c.where(ctx, openssh.Verdict{}))
-		if file, ok := strings.CutPrefix(err.Error(), "Bad owner or permissions on "); ok {
-			fixes = []string{fail.Quote("sudo", "chown", daemon.UserName(), file) + " && " + fail.Quote("chmod", "600", file)}
+		if m := unreadable.FindStringSubmatch(err.Error()); m != nil {
+			fixes = []string{fail.Quote("sudo", "chown", daemon.UserName(), m[1]+m[2]) + " && " + fail.Quote("sudo", "chmod", "600", m[1]+m[2])}
 		}
 		c.add("ssh -G", broken, fmt.Sprintf("ssh does not like its settings: %v", err), fixes...)
 	case c.files.FIFO() != "":

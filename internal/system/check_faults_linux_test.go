@@ -335,7 +335,17 @@ func TestCheckNamesAnSSHThatIsMissingOrDoesNotLikeItsSettings(t *testing.T) {
 	}
 	c = checkOf(t, m, "--ssh", fake)
 	c.exits(t, 2)
-	c.says(t, "FAIL", "ssh -G", "Bad owner or permissions on /home/me/.ssh/config", "sudo chown "+testbed.RunAs+" /home/me/.ssh/config && chmod 600 /home/me/.ssh/config")
+	c.says(t, "FAIL", "ssh -G", "Bad owner or permissions on /home/me/.ssh/config", "sudo chown "+testbed.RunAs+" /home/me/.ssh/config && sudo chmod 600 /home/me/.ssh/config")
+
+	testbed.Write(t, h.Path("mine"), "")
+	if err := os.Chmod(h.Path("mine"), 0o600); err != nil { // it is root's
+		t.Fatal(err)
+	}
+	h.Configure(t, "Include "+h.Path("mine"))
+	c = checkOf(t, m)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "ssh -G", "Can't open user config file "+q(h.Path("mine"))+": Permission denied", "sudo chown "+testbed.RunAs+" "+q(h.Path("mine"))+" && sudo chmod 600")
+	h.Configure(t)
 
 	// It is not there any more for the second question.
 	testbed.Write(t, fake, "#!/bin/sh\nrm \"$0\"; echo OpenSSH_9.2p1 >&2\n")
