@@ -136,6 +136,9 @@ func (c *Client) ask(ctx context.Context, args []string) (Config, error) {
 // complaint is the last line, or the one before if that only counts them
 // (read_config_file_depth in readconf.c), or says no more than that it failed.
 func complaint(words string) string {
+	if strings.HasPrefix(words, "usage: ") { // usage (ssh.c), of a host that is no URI, say
+		return "it takes the host, or an option, for none, and prints its usage"
+	}
 	lines := strings.Split(words, "\n")
 	last := len(lines) - 1
 	if last > 0 && (strings.Contains(lines[last], ": terminating, ") || parse(lines[last-1]).means == Detail) {

@@ -24,6 +24,7 @@ func TestTheComplaintOfSSHsSettingsIsTheLineThatNamesTheMistake(t *testing.T) {
 		"/c: terminating, 1 bad configuration options":                           "/c: terminating, 1 bad configuration options",
 		"Bad owner or permissions on /c\r":                                       "Bad owner or permissions on /c",
 		"":                                                                       "",
+		"usage: ssh [-46]\n           destination [command [argument ...]]":     "it takes the host, or an option, for none, and prints its usage",
 		"vdollar_percent_expand: unknown key %Z\npercent_dollar_expand: failed": "vdollar_percent_expand: unknown key %Z",
 	} {
 		if got := complaint(words); got != want {

@@ -55,6 +55,7 @@ var cures = []cure{
 	{exec.ErrNotFound, "sudo apt install openssh-client # or --ssh ANOTHER, without options"},
 	{syscall.EMFILE, "ulimit -n 4096 # before minimail starts; systemd: LimitNOFILE=4096"},
 	{syscall.EAGAIN, "ulimit -u 4096 # before minimail starts; systemd: TasksMax=4096"},
+	{syscall.EISDIR, "ls -lL PROGRAM # must be a program; or --ssh ANOTHER"},
 	{fs.ErrPermission, "ls -lL PROGRAM # the user must be able to run it; or --ssh ANOTHER"},
 	{syscall.ENOEXEC, "file -L PROGRAM # must be made for this machine; or --ssh ANOTHER"},
 	{nil, "PROGRAM -V # must say which OpenSSH it is; or --ssh ANOTHER"},

@@ -58,6 +58,7 @@ func TestWhatHelpsAgainstAnSSHThatCannotRunDependsOnWhy(t *testing.T) {
 		&fs.PathError{Op: "open", Path: "/dev/null", Err: syscall.EMFILE}:    "ulimit -n",
 		&fs.PathError{Op: "fork/exec", Path: "/x/ssh", Err: syscall.EAGAIN}:  "ulimit -u",
 		&fs.PathError{Op: "fork/exec", Path: "/x/ssh", Err: syscall.EACCES}:  "ls -lL /x/ssh #",
+		&exec.Error{Name: "/x/ssh", Err: syscall.EISDIR}:                     "ls -lL /x/ssh #",
 		&fs.PathError{Op: "fork/exec", Path: "/x/ssh", Err: syscall.ENOEXEC}: "file -L /x/ssh #",
 		errors.New("exit status 1"):                                          "/x/ssh -V #",
 	} {
