@@ -1,9 +1,12 @@
 package docs_test
 
 import (
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -54,15 +57,49 @@ func TestDMAKeepsAMailUntilTheHostIsBack(t *testing.T) {
 	p := newPostOffice(t, "dma")
 	p.copy(t, "dma.conf", "/etc/dma/dma.conf")
 	p.copy(t, "aliases", "/etc/aliases")
-	p.keepsMail(t, "/var/spool/dma/M*", func() {
-		// There is a process for each mail, which tries again minutes later. As
-		// after a boot, there is none, and cron asks for a run.
-		for _, pid := range p.processes("dma") {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-		testbed.Eventually(t, "no dma runs", func() bool { return len(p.processes("dma")) == 0 })
-		p.Run(t, 0, "/usr/sbin/dma", "-q")
+	p.keepsMail(t, "/var/spool/dma/M*", func() { p.runsDMA(t) })
+}
+
+// A 421 in place of EHLO's answer would have dma bounce the mail.
+func TestDMAKeepsAMailWhoseTunnelIsLostBeforeEHLOIsAnswered(t *testing.T) {
+	t.Parallel()
+	var sessions atomic.Int32
+	asked := make(chan struct{})
+	p := newPostOfficeBefore(t, "dma", func(p *postOffice) string {
+		return testbed.Listen(t, func(c net.Conn) {
+			if sessions.Add(1) > 1 {
+				p.hears(t, c)
+				return
+			}
+			_, _ = io.WriteString(c, "220 far.test ESMTP\r\n")
+			_, _ = c.Read(make([]byte, 100))
+			close(asked)
+			_, _ = io.Copy(io.Discard, c)
+		})
 	})
+	p.copy(t, "dma.conf", "/etc/dma/dma.conf")
+	p.copy(t, "aliases", "/etc/aliases")
+	p.do(t, p.home(t, "me"), mailxToRoot)
+	<-asked
+	_ = syscall.Kill(p.minimail.TheSSH(t), syscall.SIGKILL)
+	p.minimail.Log.Wait(t, `client served.*end="tunnel lost"`)
+	p.runsDMA(t)
+	p.brings(t, "the queue's next run", mailText)
+	testbed.Eventually(t, "the spool is empty", func() bool { return len(spooled("/var/spool/dma/M*")) == 0 })
+	if n := len(p.arrived); n > 0 {
+		t.Errorf("%d more mails: %+v", n, <-p.arrived)
+	}
+}
+
+// runsDMA has dma try what is in its queue. There is a process for each mail, which
+// tries again minutes later. As after a boot, there is none, and cron asks for a run.
+func (p *postOffice) runsDMA(t *testing.T) {
+	t.Helper()
+	for _, pid := range p.processes("dma") {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	testbed.Eventually(t, "no dma runs", func() bool { return len(p.processes("dma")) == 0 })
+	p.Run(t, 0, "/usr/sbin/dma", "-q")
 }
 
 // keepsMail sends a mail each way that programs send mail; and one that stays

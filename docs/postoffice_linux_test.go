@@ -60,11 +60,14 @@ type delivery struct {
 func newPostOffice(t *testing.T, packages string) *postOffice {
 	t.Helper()
 	return newPostOfficeBefore(t, packages, func(p *postOffice) string {
-		return testbed.Listen(t, func(c net.Conn) {
-			heard := &wire{Conn: c}
-			testbed.SpeakSMTP(heard, func(string) { p.arrived <- heard.delivery(t) })
-		})
+		return testbed.Listen(t, func(c net.Conn) { p.hears(t, c) })
 	})
+}
+
+// hears is the far mail server.
+func (p *postOffice) hears(t *testing.T, c net.Conn) {
+	heard := &wire{Conn: c}
+	testbed.SpeakSMTP(heard, func(string) { p.arrived <- heard.delivery(t) })
 }
 
 // newPostOfficeBefore is one whose mail goes to the server that far starts.

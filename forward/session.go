@@ -48,6 +48,7 @@ type command int
 
 const (
 	other command = iota
+	hello
 	startTLS
 	auth     // the lines that follow are no commands, until it is answered
 	mailData // DATA, to be answered 354
@@ -57,7 +58,8 @@ const (
 // mayTell reports whether the client would take a 421 now for what it is: that
 // what it is at has not been done. It would take it for something else after
 // QUIT; for the fate of a mail whose text has been sent, which the server may
-// have accepted; and for that of an accepted mail, until it begins another.
+// have accepted; for that of an accepted mail, until it begins another; and, if it is
+// dma, which bounces a mail then, where EHLO has no answer.
 func (s *session) mayTell() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,7 +71,7 @@ func (s *session) mayTell() bool {
 	}
 	for i, c := range s.pending {
 		inside := s.chunk > 0 && i == len(s.pending)-1 // of its last chunk
-		if c == wholeMail && !inside {
+		if c == hello || c == wholeMail && !inside {
 			return false
 		}
 	}
@@ -176,6 +178,8 @@ func (s *session) commanded(words []string) {
 		return
 	}
 	switch words[0] {
+	case "EHLO", "HELO":
+		s.await(hello)
 	case "QUIT":
 		s.quit = true
 		s.await(other)
