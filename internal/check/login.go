@@ -133,8 +133,13 @@ func greeting(conn net.Conn, smtp bool, patience time.Duration) (string, error) 
 		patience = silence
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	r := bufio.NewReaderSize(io.LimitReader(conn, maxGreeting), maxGreeting)
+	r := bufio.NewReaderSize(io.LimitReader(conn, 4*maxGreeting), maxGreeting)
 	line, err := r.ReadString('\n')
+	for last := line; smtp && err == nil && len(last) > 3 && last[3] == '-'; { // a reply of several lines (RFC 5321, 4.2.1)
+		if last, err = r.ReadString('\n'); err == nil && last[0] != '2' {
+			line = last
+		}
+	}
 	if err != nil && line == "" && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return "", errors.New("it ended the connection without a word")
 	}

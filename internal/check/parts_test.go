@@ -173,6 +173,8 @@ func TestAServerThatSpeaksFirstIsWaitedForAndAnotherIsNot(t *testing.T) {
 	}{
 		"SMTP":               {true, 20 * time.Second, "220 far", "220 far\r\n", ""},
 		"which breaks off":   {true, 20 * time.Second, "220 far", "220 far", `its greeting has no end: "220 far"`},
+		"of several lines":   {true, 20 * time.Second, "220-far", "220-far\r\n220 is slow\r\n", ""},
+		"which thinks again": {true, 20 * time.Second, "554 no", "220-far\r\n554 no\r\n", ""},
 		"another":            {false, silence, "", "", ""},
 		"which does":         {false, time.Second, "220 far", "220 far\r\n", ""},
 		"which needs no end": {false, time.Second, "220 far", "220 far", ""},
