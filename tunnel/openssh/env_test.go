@@ -30,7 +30,7 @@ func TestSSHGetsNothingThatIsOnlyForUs(t *testing.T) {
 
 func TestAnAccountWithoutAShellGetsOneForProxyCommand(t *testing.T) {
 	for shell, want := range map[string]string{
-		"/usr/sbin/nologin": "/bin/sh", "/bin/false": "/bin/sh", "/bin/bash": "/bin/bash", "/bin/sh": "/bin/sh",
+		"/usr/sbin/nologin": "/bin/sh", "/bin/false": "/bin/sh", "/bin/bash": "/bin/bash", "/bin/sh": "/bin/sh", "/bin/no-such-shell": "/bin/sh",
 	} {
 		t.Setenv("SHELL", shell)
 		cmd := exec.Command("/bin/sh", "-c", "printf %s \"$SHELL\"")
