@@ -72,7 +72,9 @@ func (c *checkup) copyKey(path string) string {
 // tryKey looks whether a private key can be had without being asked: ssh-keygen
 // wants of it what ssh does (load_identity_file in ssh-keygen.c).
 func (c *checkup) tryKey(ctx context.Context, path string) (k point, there bool) {
-	if _, err := os.Stat(path); os.IsNotExist(err) || strings.HasSuffix(path, ".pub") {
+	_, err := os.Stat(path)
+	unseen := os.IsPermission(err) && strings.HasPrefix(path, c.files.Home+"/") // ~/.ssh is closed: said above
+	if os.IsNotExist(err) || unseen || strings.HasSuffix(path, ".pub") {
 		return point{}, false // a public one only tells which of the agent's keys is meant
 	}
 	public, why := c.files.TryKey(ctx, path)

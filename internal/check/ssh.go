@@ -13,6 +13,8 @@ import (
 	"regexp"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"minimail/internal/daemon"
 	"minimail/internal/fail"
 	"minimail/internal/settings"
@@ -112,6 +114,15 @@ func (c *checkup) addFile(err error, v verdict, named bool) {
 	c.add("files", v, err.Error(), fail.Fix(err))
 }
 
+// isClosed reports whether a file or a directory is there that we may not read, or enter.
+func isClosed(name string) bool {
+	need := uint32(unix.R_OK)
+	if settings.IsDir(name) {
+		need = unix.X_OK
+	}
+	return errors.Is(unix.Access(name, need), fs.ErrPermission)
+}
+
 // checkHome is about the user, his home and ~/.ssh, without which ssh may do.
 func (c *checkup) checkHome() {
 	me := fmt.Sprintf("%s, uid %d, home %s", daemon.UserName(), os.Getuid(), cmp.Or(c.files.Home, "unknown"))
@@ -126,6 +137,13 @@ func (c *checkup) checkHome() {
 		return
 	}
 	c.add("user", well, me)
+	for _, name := range []string{c.files.Home, ssh, filepath.Join(ssh, "config")} {
+		if isClosed(name) && (c.SSHConfig == "" || settings.IsDir(name)) {
+			c.add("~/.ssh", doubtful, "ssh cannot look into "+name+", and does without",
+				fail.Quote("sudo", "chown", c.files.User, name)+" && "+fail.Quote("sudo", "chmod", "u+rwX", name))
+			return
+		}
+	}
 	known := filepath.Join(ssh, "known_hosts")
 	why, mend := daemon.IsShared(known, os.Getuid())
 	info, err := os.Stat(known)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -260,12 +261,13 @@ func TestCheckNamesAHomeThatIsTooOpen(t *testing.T) {
 	if err := os.Chmod(filepath.Join(ssh, key), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	args := m.Cmd.Args[1:]
 	run := func() checked {
 		t.Helper()
 		return runCheck(t, func(cmd *exec.Cmd) {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 			cmd.Env = append(os.Environ(), "HOME="+roots)
-		}, append(m.Cmd.Args[1:], "--user", "homely", "--log-file", filepath.Join(home, "log"), "--pid-file", filepath.Join(home, "pid"), "--ssh-option", "IdentityFile=~/.ssh/"+key)...)
+		}, append(slices.Clone(args), "--user", "homely", "--log-file", filepath.Join(home, "log"), "--pid-file", filepath.Join(home, "pid"), "--ssh-option", "IdentityFile=~/.ssh/"+key)...)
 	}
 	c := run()
 	c.isWell(t)
@@ -279,6 +281,27 @@ func TestCheckNamesAHomeThatIsTooOpen(t *testing.T) {
 	c.says(t, "WARN", "~/.ssh", q("others can change "+ssh), q("chmod go-w "+ssh))
 	testbed.Run(t, "sh", "-c", "chmod go-w "+ssh)
 	run().isWell(t)
+
+	testbed.Run(t, "sh", "-c", "chown 0:0 "+ssh+"; chmod 700 "+ssh)
+	c = run()
+	mend := "chown homely " + ssh + " && sudo chmod u+rwX " + ssh
+	c.says(t, "WARN", "~/.ssh", q("ssh cannot look into "+ssh+", and does without"), q("sudo "+mend))
+	if strings.Contains(c.out, "chown homely "+filepath.Join(ssh, key)) {
+		t.Errorf("it is not the key that is closed:\n%s", c.out)
+	}
+	testbed.Run(t, "sh", "-c", strings.ReplaceAll(mend, "sudo ", ""))
+	run().isWell(t)
+
+	config := filepath.Join(ssh, "config") // which ssh does without, and says nothing
+	testbed.Write(t, config, "Host far\n")
+	if err := os.Chmod(config, 0o600); err != nil { // it is root's
+		t.Fatal(err)
+	}
+	run().isWell(t) // it has another one
+	i := slices.Index(args, "--ssh-config")
+	args = slices.Delete(slices.Clone(args), i, i+2)
+	c = run()
+	c.says(t, "WARN", "~/.ssh", q("ssh cannot look into "+config), q("sudo chown homely "+config))
 }
 
 // TestCheckExplainsABan: that is how one looks from here.
