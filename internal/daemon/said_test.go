@@ -1,0 +1,45 @@
+package daemon
+
+import (
+	"io"
+	"os"
+	"sync"
+	"testing"
+
+	"minimail/internal/settings"
+)
+
+// said is what do writes to one of ours: &os.Stdout, &os.Stderr.
+func said(t *testing.T, to **os.File, do func()) string {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var text []byte
+	var reading sync.WaitGroup
+	reading.Go(func() { text, _ = io.ReadAll(r) })
+	was := *to
+	*to = w
+	func() {
+		defer func() { *to = was; w.Close() }()
+		do()
+	}()
+	reading.Wait()
+	return string(text)
+}
+
+// parsed are settings, without a file.
+func parsed(t *testing.T, word string, options ...string) settings.Settings {
+	t.Helper()
+	var words []settings.Word
+	for _, name := range []string{"start", "stop", "restart", "reload", "status", "check"} {
+		words = append(words, settings.Word{Name: name})
+	}
+	s, err := settings.Parse(append(append([]string{"--settings", os.DevNull}, options...), word), words)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
