@@ -1,0 +1,312 @@
+package daemon
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"minimail/internal/fail"
+	"minimail/internal/testbed"
+)
+
+func listener(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// TestAllIsHandedOver follows it from the first word to the last client.
+func TestAllIsHandedOver(t *testing.T) {
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	managers, own := listener(t), listener(t)
+	heirs := make(chan *Heir)
+	var legacy Legacy
+	pidFile, held, control := answering(t, Control{Heirs: heirs, Legacy: func() Legacy { return legacy }})
+	legacy = Legacy{PidFile: held, Control: control, Doors: []Door{{managers, "25"}, {own, ""}}, Log: log, Env: []string{"a", "b"}}
+
+	p, err := Precede(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if p.PID != os.Getpid() || !slices.Equal(p.Env, []string{"a", "b"}) || p.PidFile == nil || p.Taken() {
+		t.Errorf("%+v", p)
+	}
+	if len(p.Doors) != 2 || p.Doors[0].Socket != "25" || p.Doors[1].Socket != "" || p.Doors[0].Addr().String() != managers.Addr().String() || p.Doors[1].Addr().String() != own.Addr().String() {
+		t.Errorf("doors: %+v", p.Doors)
+	}
+	if p.Control.Addr().String() != controlSocket(pidFile) || !sameFile(p.Log, log.Name()) {
+		t.Errorf("control socket %v, log %v", p.Control.Addr(), p.Log)
+	}
+	if err := p.GiveTo(nil); err != nil {
+		t.Error(err)
+	}
+	p.Hurry() // is not its time yet
+
+	if err := held.claim(2147483647); err != nil { // it is longer than ours
+		t.Fatal(err)
+	}
+	replaced := make(chan error)
+	go func() { replaced <- p.Replace([]string{own.Addr().String()}) }()
+	h := <-heirs
+	if h.PID != os.Getpid() || !h.Serves(own.Addr()) || h.Serves(managers.Addr()) {
+		t.Errorf("heir %d serves %v", h.PID, h.serves)
+	}
+	if err := h.Accept(held); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-replaced; err != nil || !p.Taken() {
+		t.Fatalf("%v, taken: %v", err, p.Taken())
+	}
+	if got := testbed.Read(t, pidFile); got != strconv.Itoa(os.Getpid()) {
+		t.Errorf("in the pid file is %q", got)
+	}
+
+	hurried, ended := make(chan bool), make(chan bool)
+	go func() { h.Hears(func() { hurried <- true }); close(ended) }()
+	_ = p.wire.send(item{Is: "what else"}, log) // means nothing, and is not kept open
+	p.Hurry()
+	<-hurried
+
+	client, err := net.Dial("tcp", own.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	served, err := own.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = h.wire.send(item{Is: "client"}, nil) // comes without a file
+	_ = h.wire.send(item{Is: "client"}, log) // comes with one that is none
+	if err := h.Pass(own.Addr(), served); err != nil {
+		t.Error(err)
+	}
+	if _, err := served.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a client that is passed on is still open here: %v", err)
+	}
+	h.Close()
+	var at []string
+	p.Clients(func(to string, c net.Conn) {
+		at = append(at, to)
+		_, _ = io.WriteString(c, "hello")
+		c.Close()
+	})
+	if got, err := io.ReadAll(client); !slices.Equal(at, []string{own.Addr().String()}) || string(got) != "hello" || err != nil {
+		t.Errorf("clients of %q; it has heard %q, %v", at, got, err)
+	}
+	<-ended
+}
+
+func TestWhoDoesNotTakeOverLeavesNothingOpen(t *testing.T) {
+	door := listener(t)
+	var legacy Legacy
+	pidFile, held, control := answering(t, Control{Heirs: make(chan *Heir), Legacy: func() Legacy { return legacy }})
+	legacy = Legacy{PidFile: held, Control: control, Doors: []Door{{door, ""}}}
+	p, err := Precede(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	for _, f := range p.files {
+		if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("the pid file: %v", err)
+		}
+	}
+	for _, l := range []net.Listener{p.Control, p.Doors[0]} {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%v: %v", l.Addr(), err)
+		}
+	}
+	if err := p.wire.conn.Close(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the wire: %v", err)
+	}
+	var nobody *Predecessor
+	nobody.Close()
+	nobody.Hurry()
+}
+
+// TestAnHeirThatIsGoneGetsNothing: the pid in the file stays ours.
+func TestAnHeirThatIsGoneGetsNothing(t *testing.T) {
+	p, path := lockedPidFile(t)
+	defer p.Release()
+	heir, ours := wires(t)
+	h := &Heir{PID: 4711, wire: ours}
+	heir.close()
+	if err := h.Accept(p); err == nil {
+		t.Error("it has accepted")
+	}
+	if got := testbed.Read(t, path); got != strconv.Itoa(os.Getpid()) {
+		t.Errorf("in the pid file is %q", got)
+	}
+	door := listener(t)
+	c, err := net.Dial("tcp", door.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Pass(door.Addr(), c); err == nil {
+		t.Error("a client is passed to nobody")
+	}
+	if err := c.Close(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("and stays open: %v", err)
+	}
+}
+
+// wires are the two ends of one.
+func wires(t *testing.T) (theirs, ours *wire) {
+	t.Helper()
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "w"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, ours = newWire(a.(*net.UnixConn)), newWire(b.(*net.UnixConn))
+	t.Cleanup(func() { theirs.close(); ours.close() })
+	for _, w := range []*wire{theirs, ours} {
+		_ = w.conn.SetDeadline(time.Now().Add(time.Minute))
+	}
+	return theirs, ours
+}
+
+func TestWhatHasNoDescriptorCannotBePassedOn(t *testing.T) {
+	_, ours := wires(t)
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	if err := ours.duplicate(item{Is: "door"}, a); err == nil || err.Error() != "a *net.pipe cannot be passed on" {
+		t.Error(err)
+	}
+	l := listener(t)
+	l.Close()
+	if err := ours.duplicate(item{Is: "door"}, l); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	p, _ := lockedPidFile(t)
+	defer p.Release()
+	h, err := bequeath(ours, Legacy{PidFile: p, Doors: []Door{{l, ""}}})
+	if h != nil || err == nil || !strings.HasPrefix(err.Error(), "cannot pass on what it needs: ") {
+		t.Errorf("%v, %v", h, err)
+	}
+}
+
+func TestWhoHasGivenUpIsNoHeir(t *testing.T) {
+	p, _ := lockedPidFile(t)
+	defer p.Release()
+	for name, does := range map[string]func(heir *wire){
+		"it says something else": func(heir *wire) { _ = heir.send(item{Is: "no", PID: 7}, nil) },
+		"it hangs up":            func(heir *wire) { heir.close() },
+	} {
+		heir, ours := wires(t)
+		does(heir)
+		if h, err := bequeath(ours, Legacy{PidFile: p, Control: listener(t)}); h != nil || err == nil || name != "it hangs up" && err.Error() != "it has given up, or died" {
+			t.Errorf("%s: %v, %v", name, h, err)
+		}
+	}
+	heir, ours := wires(t)
+	_ = heir.send(item{Is: "ready", PID: 7, Serves: []string{"a"}}, nil)
+	if h, err := bequeath(ours, Legacy{PidFile: p, Control: listener(t)}); err != nil || h.PID != 7 || len(h.serves) != 1 || !h.serves["a"] {
+		t.Errorf("%+v, %v", h, err)
+	}
+}
+
+func TestFilesComeInTheOrderOfTheItemsTheyBelongTo(t *testing.T) {
+	theirs, ours := wires(t)
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b", ""} {
+		var f *os.File
+		if name != "" {
+			testbed.Write(t, filepath.Join(dir, name), name)
+			f, _ = os.Open(filepath.Join(dir, name))
+			defer f.Close()
+		}
+		if err := theirs.send(item{Is: name, File: true}, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"a", "b", ""} {
+		i, f, err := ours.receive()
+		if err != nil || i.Is != name || (f != nil) != (name != "") || i.File != (name != "") {
+			t.Fatalf("%+v, %v, %v", i, f, err)
+		}
+		if f != nil {
+			if b, err := io.ReadAll(f); string(b) != name || err != nil {
+				t.Errorf("with %s comes %q, %v", name, b, err)
+			}
+			f.Close()
+		}
+	}
+	if len(ours.files) != 0 {
+		t.Errorf("%d are left", len(ours.files))
+	}
+}
+
+// TestFilesThatNobodyHasClaimedAreClosed, and what is claimed is not.
+func TestFilesThatNobodyHasClaimedAreClosed(t *testing.T) {
+	theirs, ours := wires(t)
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for range 2 {
+		if err := theirs.send(item{Is: "x"}, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Close()
+	_, claimed, err := ours.receive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ours.Read(make([]byte, 1)); err != nil { // and the file with it
+		t.Fatal(err)
+	}
+	left := slices.Clone(ours.files)
+	ours.close()
+	for _, f := range left {
+		if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("one that nobody has claimed: %v", err)
+		}
+	}
+	if err := claimed.Close(); len(left) != 1 || err != nil {
+		t.Errorf("%d left; one that is claimed: %v", len(left), err)
+	}
+	if err := theirs.send(item{Is: "x"}, f); err == nil {
+		t.Error("a file that is closed is sent")
+	}
+}
+
+func TestNobodyIsReplacedWhoHasNotLetGo(t *testing.T) {
+	p, _ := lockedPidFile(t)
+	defer p.Release()
+	theirs, ours := wires(t)
+	pre := &Predecessor{PID: 7, wire: ours, Legacy: Legacy{PidFile: p}}
+	theirs.close()
+	err := pre.Replace(nil)
+	if err == nil || !strings.HasPrefix(err.Error(), "pid 7 has not let go: ") || pre.Taken() || fail.HintOf(err) != "minimail status # tells whether it has ended, or somebody else was quicker" {
+		t.Errorf("%v, hint %q, taken: %v", err, fail.HintOf(err), pre.Taken())
+	}
+}
