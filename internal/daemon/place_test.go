@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -83,12 +82,8 @@ func TestRootIsAskedForADirectoryWhereAUserMayMakeNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for at, want := range map[string]string{own: "mkdir -p " + own + "/a/b", dir: "sudo install -d -o " + testbed.Intruder + " " + dir + "/a/b", shut: "sudo install -d -o " + testbed.Intruder + " " + shut + "/a/b"} {
-		uid := uint32(testbed.UidOf(t, testbed.Intruder))
-		cmd := exec.Command(testbed.FakeProgram(t, "lacks-directory"), at+"/a/b/f")
-		cmd.Dir = "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-		if out, err := cmd.Output(); err != nil || string(out) != want {
-			t.Errorf("%s: %s, %v, want %s", at, out, err, want)
+		if got := asUser(t, testbed.Intruder, "lacks-directory", at+"/a/b/f"); got != want {
+			t.Errorf("%s: %s, want %s", at, got, want)
 		}
 	}
 }

@@ -3,10 +3,13 @@ package daemon
 import (
 	"io"
 	"os"
+	"os/exec"
 	"sync"
+	"syscall"
 	"testing"
 
 	"minimail/internal/settings"
+	"minimail/internal/testbed"
 )
 
 // said is what do writes to one of ours: &os.Stdout, &os.Stderr.
@@ -42,4 +45,19 @@ func parsed(t *testing.T, word string, options ...string) settings.Settings {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// asUser is what a role says that a user plays.
+func asUser(t *testing.T, name, role string, args ...string) string {
+	t.Helper()
+	testbed.NeedRoot(t)
+	uid := uint32(testbed.UidOf(t, name))
+	cmd := exec.Command(testbed.FakeProgram(t, role), args...)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", role, err)
+	}
+	return string(out)
 }
