@@ -89,7 +89,7 @@ func TestRootIsAskedForADirectoryWhereAUserMayMakeNone(t *testing.T) {
 }
 
 func init() {
-	testbed.Roles["lacks-directory"] = func(args []string) int {
+	plays["lacks-directory"] = func(args []string) int {
 		os.Stdout.WriteString(Place{Users: true, real: args[0], uid: os.Getuid()}.makeDirectory())
 		return 0
 	}
@@ -211,39 +211,5 @@ func TestTheLogIsNoneOfThePidFilesOwnFiles(t *testing.T) {
 	}
 	if err := at("m.pid").Apart(at("m.log")); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestOnlyAReadOnlyFileSystemIsFrozen(t *testing.T) {
-	testbed.NeedRoot(t)
-	if host, _ := os.Hostname(); host != "here" {
-		t.Skip("needs a world of its own: it mounts")
-	}
-	dir := testbed.PublicDir(t)
-	if err := PidFileFits(filepath.Join(dir, "m.pid"), nil); err != nil {
-		t.Error(err)
-	}
-	if err := frozen(filepath.Join(dir, "missing")); err != nil {
-		t.Errorf("what is not there is: %v", err)
-	}
-	if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
-		t.Skip("nothing can be mounted: ", err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	testbed.Write(t, filepath.Join(dir, "log"), "")
-	if err := os.Symlink(filepath.Join(t.TempDir(), "log"), filepath.Join(dir, "link")); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("none", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, "mode=755"); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"log", "new"} {
-		path := filepath.Join(dir, name)
-		says(t, name, LogFits(path, nil), "cannot open the log "+path+": read-only file system", "--log-file another FILE", fail.Failure)
-	}
-	path := filepath.Join(dir, "m.pid")
-	says(t, "a pid file", PidFileFits(path, nil), "cannot open the pid file "+path+": read-only file system", "--pid-file another FILE", fail.Failure)
-	if err := LogFits(filepath.Join(dir, "link"), nil); err != nil {
-		t.Errorf("where a link leads elsewhere: %v", err)
 	}
 }

@@ -47,17 +47,24 @@ func parsed(t *testing.T, word string, options ...string) settings.Settings {
 	return s
 }
 
-// asUser is what a role says that a user plays.
-func asUser(t *testing.T, name, role string, args ...string) string {
+// plays are what another user can play.
+var plays = map[string]func(args []string) int{}
+
+func init() {
+	testbed.Roles["another-user"] = func(args []string) int { return plays[args[0]](args[1:]) }
+}
+
+// asUser is what a user says who plays something.
+func asUser(t *testing.T, name, what string, args ...string) string {
 	t.Helper()
 	testbed.NeedRoot(t)
 	uid := uint32(testbed.UidOf(t, name))
-	cmd := exec.Command(testbed.FakeProgram(t, role), args...)
+	cmd := exec.Command(testbed.FakeProgram(t, "another-user"), append([]string{what}, args...)...)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s: %v", role, err)
+		t.Fatalf("%s: %v", what, err)
 	}
 	return string(out)
 }

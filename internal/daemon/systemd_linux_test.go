@@ -140,7 +140,7 @@ func TestSystemdDoesWhatIsSaidToItsMinimail(t *testing.T) {
 }
 
 func init() {
-	testbed.Roles["by-systemd"] = func(args []string) int {
+	plays["by-systemd"] = func(args []string) int {
 		for _, name := range []string{"HOST", "PID_FILE", "LOG_FILE"} { // no options
 			os.Setenv("MINIMAIL_"+name, "/f")
 		}

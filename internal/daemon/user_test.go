@@ -50,7 +50,7 @@ func TestOnlyRootBecomesSomebody(t *testing.T) {
 }
 
 func init() {
-	testbed.Roles["becomes"] = func(args []string) int {
+	plays["becomes"] = func(args []string) int {
 		who, err := ToBecome(settings.Settings{User: args[0]})
 		fmt.Printf("%v %v %d %s", who, err, fail.Status(err), fail.HintOf(err))
 		return 0
