@@ -60,6 +60,10 @@ func child(name string) {
 	for range threads {
 		<-locked
 	}
+	if os.Getenv(aloneVar) != "" {
+		sayAlone()
+		return
+	}
 	twice, file := os.Getenv(twiceVar), os.Getenv(fileVar) // To forgets them
 	r := report{Env: map[string]string{}, WaysBack: map[string]string{}}
 	r.Err = text(To(name))
@@ -100,6 +104,7 @@ func text(err error) string {
 // A dropped is a child that has called To and waits to be looked at.
 type dropped struct {
 	report
+	alone
 	pid int
 }
 
@@ -142,7 +147,11 @@ func becoming(t *testing.T, name string, change ...func(*exec.Cmd)) dropped {
 		keepCoverage(t, dir)
 	})
 	d := dropped{pid: cmd.Process.Pid}
-	if err := json.NewDecoder(out).Decode(&d.report); err != nil {
+	var to any = &d.report
+	if slices.Contains(cmd.Env, aloneVar+"=yes") {
+		to = &d.alone
+	}
+	if err := json.NewDecoder(out).Decode(to); err != nil {
 		t.Fatalf("the child says nothing: %v", err)
 	}
 	return d

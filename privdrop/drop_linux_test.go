@@ -108,10 +108,14 @@ func TestIfTheKernelRefusesAnIdToSaysWhich(t *testing.T) {
 	only := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}}
 	all := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1 << 16}}
 	for want, maps := range map[string][2][]syscall.SysProcIDMap{
-		`cannot set the groups of "nobody"`: {all, only},
-		`cannot become user "nobody"`:       {only, all},
+		`cannot set the groups of "nobody": `: {all, only},
+		`cannot become user "nobody": `:       {only, all},
+		`cannot become group `:                {all, only},
 	} {
 		t.Run(want, func(t *testing.T) {
+			if want == `cannot become group ` {
+				fake(t, "id", "echo 0") // which there is
+			}
 			namespaced := func(c *exec.Cmd) {
 				c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER,
 					UidMappings: maps[0], GidMappings: maps[1], GidMappingsEnableSetgroups: true}
@@ -126,6 +130,18 @@ func TestIfTheKernelRefusesAnIdToSaysWhich(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestGroupsMayComeInAnyOrderAndTwice, as a directory service has them.
+func TestGroupsMayComeInAnyOrderAndTwice(t *testing.T) {
+	asRoot(t)
+	fake(t, "id", "echo 65531 65530 65531")
+	d := becoming(t, "nobody")
+	if d.Err != "" {
+		t.Fatal(d.Err)
+	}
+	nobody := users(t)[slices.IndexFunc(users(t), func(u []string) bool { return u[0] == "nobody" })]
+	d.are(t, numbers(nobody[2:3])[0], numbers(nobody[3:4])[0], []int{65530, 65531})
 }
 
 func TestAUserOfADirectoryServiceCanBeBecome(t *testing.T) {
@@ -169,19 +185,23 @@ func TestTheUserGetsNoneOfRootsEnvironment(t *testing.T) {
 	if err := os.WriteFile(socket, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, owner := range []int{0, numbers(users(t)[0][2:3])[0]} {
-		if err := os.Chown(socket, owner, -1); err != nil {
+	for _, owner := range []int{0, numbers(users(t)[0][2:3])[0], -1} {
+		err := os.Chown(socket, owner, -1)
+		if owner == -1 { // there is none
+			err = os.Remove(socket)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		d := becoming(t, users(t)[0][0], func(c *exec.Cmd) {
 			c.Env = append(c.Env, "SECRET=x", "LC_ALL=C", "TZ=UTC", "LANG=C", "TERM=vt100", "LD_LIBRARY_PATH=/x", "SUDO_USER=root",
-				"MINIMAIL_HOST=far", "XDG_RUNTIME_DIR=/run/user/0", "TMPDIR=/root", "SSH_AUTH_SOCK="+socket)
+				"MINIMAIL_HOST=far", "NO_COLOR=1", "JOURNAL_STREAM=1:2", "XDG_RUNTIME_DIR=/run/user/0", "TMPDIR=/root", "SSH_AUTH_SOCK="+socket)
 		})
 		if d.Err != "" {
 			t.Fatal(d.Err)
 		}
-		want := []string{"HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TZ", "USER"}
-		if owner != 0 {
+		want := []string{"HOME", "JOURNAL_STREAM", "LANG", "LC_ALL", "LOGNAME", "NO_COLOR", "PATH", "SHELL", "TERM", "TZ", "USER"}
+		if owner > 0 {
 			want = append(want, "SSH_AUTH_SOCK")
 		}
 		slices.Sort(want)

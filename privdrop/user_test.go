@@ -58,13 +58,16 @@ func TestRootTakesNoProgramFromPATH(t *testing.T) {
 
 func TestWhatCannotBeRunIsNoProgram(t *testing.T) {
 	asRoot(t)
-	data, program := openDir(t), openDir(t)
+	data, program, directory := openDir(t), openDir(t), openDir(t)
+	if err := os.Mkdir(filepath.Join(directory, "getent"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for dir, mode := range map[string]os.FileMode{data: 0o644, program: 0o755} {
 		if err := os.WriteFile(filepath.Join(dir, "getent"), nil, mode); err != nil {
 			t.Fatal(err)
 		}
 	}
-	lookIn(t, data, program)
+	lookIn(t, directory, data, program)
 	if got, want := Program("getent"), filepath.Join(program, "getent"); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -140,6 +143,23 @@ func TestADirectoryServiceThatDoesNotAnswerIsNamed(t *testing.T) {
 	_, err := Lookup("ldapuser")
 	if want := `cannot look up the user "ldapuser": getent has not answered for 50ms`; err == nil || err.Error() != want {
 		t.Errorf("%v, not: %s", err, want)
+	}
+}
+
+// TestWhatAProgramHasStartedIsNotWaitedFor, though it has the program's stdout.
+func TestWhatAProgramHasStartedIsNotWaitedFor(t *testing.T) {
+	fifo := filepath.Join(openDir(t), "fifo")
+	if err := unix.Mkfifo(fifo, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	end, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end.Close() // with which cat ends
+	fake(t, "getent", "cat <"+fifo+" & exit 2")
+	if _, err := Lookup("ldapuser"); !errors.As(err, new(Unknown)) {
+		t.Error(err)
 	}
 }
 

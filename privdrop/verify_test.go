@@ -32,4 +32,7 @@ func TestAUserOfWhomNothingIsKnownHasAShellAndAGroup(t *testing.T) {
 	if got := groupIDs(&user.User{Username: nobodys, Uid: "4242", Gid: "4242"}); !slices.Equal(got, []string{"4242"}) {
 		t.Errorf("the groups are %q", got)
 	}
+	if got := groupIDs(&user.User{Username: nobodys, Gid: "many"}); !slices.Equal(got, []string{"many"}) {
+		t.Errorf("the groups are %q", got)
+	}
 }
