@@ -58,9 +58,10 @@ func copyOfSelf(names ...string) (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "peer-test-"); err != nil {
 		return "", err
 	}
-	err = os.Chmod(dir, 0o755)
-	for _, name := range names {
-		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), b, 0o755))
+	self = filepath.Join(dir, names[0])
+	err = errors.Join(os.Chmod(dir, 0o755), os.WriteFile(self, b, 0o755))
+	for _, name := range names[1:] {
+		err = errors.Join(err, os.Link(self, filepath.Join(dir, name)))
 	}
 	return dir, err
 }
