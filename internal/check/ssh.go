@@ -34,6 +34,8 @@ func (c *checkup) checkSSH(ctx context.Context) {
 	switch {
 	case version != openssh.Version{}:
 		c.add("ssh", well, fmt.Sprintf("%s, OpenSSH %d.%d", path, version.Major, version.Minor))
+	case errors.As(err, new(*exec.ExitError)): // a wrapper's, which may log in all the same
+		c.add("ssh", doubtful, fmt.Sprintf("%s -V: %v", path, err), openssh.Cure(fail.Quote(path), err))
 	case err != nil:
 		c.add("ssh", broken, fmt.Sprintf("%s -V: %v", path, err), openssh.Cure(fail.Quote(path), err))
 	default:

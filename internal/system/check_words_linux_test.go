@@ -89,6 +89,19 @@ func TestASlowMatchExecIsNoFault(t *testing.T) {
 	c.says(t, "OK", "far end", "", "")
 }
 
+// TestAWrapperThatDoesNotTellItsVersionIsNoFault: it is tried.
+func TestAWrapperThatDoesNotTellItsVersionIsNoFault(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	wrapper := filepath.Join(testbed.PublicDir(t), "ssh")
+	testbed.Write(t, wrapper, "#!/bin/sh\n[ \"$1\" = -V ] && exit 3\nexec ssh \"$@\"\n")
+	testbed.Run(t, "chmod", "755", wrapper)
+	c := checkOf(t, h.Prepare(t, testbed.MailServer(t, nil)), "--ssh", wrapper)
+	c.exits(t, 1)
+	c.says(t, "WARN", "ssh", "-V: exit status 3", q(wrapper+" -V #"))
+	c.says(t, "OK", "far end", "", "")
+}
+
 func TestCheckTellsWhatTheHostWants(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t, "PubkeyAuthentication no", "PasswordAuthentication yes")
