@@ -54,7 +54,8 @@ func (c *checkup) tryLogin(ctx context.Context) {
 	c.login.said = &hearer{began: time.Now(), reader: c.client.NewReader(), more: make(chan struct{}, 1), steps: map[openssh.Step]time.Duration{}}
 	dir, err := os.MkdirTemp("/tmp", "minimail-check-") // a socket's name is short (unix(7))
 	if err != nil {
-		c.login.err = fmt.Errorf("cannot make a private directory: %w", err)
+		c.login.said = nil
+		c.add("files", broken, fmt.Sprintf("cannot make a private directory: %v", err), "ls -ld /tmp; df /tmp # must be drwxrwxrwt, and have space")
 		return
 	}
 	defer os.RemoveAll(dir)

@@ -37,6 +37,20 @@ func TestCheckNamesAPlaceWhereNoFileCanBeMade(t *testing.T) {
 	}
 }
 
+// TestCheckNamesATmpInWhichNothingCanBeMade: what ssh says does not help there.
+func TestCheckNamesATmpInWhichNothingCanBeMade(t *testing.T) {
+	t.Parallel()
+	testbed.NeedRoot(t)
+	m := testbed.NewHost(t).Prepare(t, testbed.MailServer(t, nil))
+	c := runCheck(t, func(cmd *exec.Cmd) {
+		cmd.Args = append([]string{"unshare", "-m", "sh", "-c", `mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp && exec "$@"`, "sh"}, cmd.Args...)
+		cmd.Path = "/usr/bin/unshare"
+	}, m.Cmd.Args[1:]...)
+	c.exits(t, 2)
+	c.says(t, "FAIL", "files", "cannot make a private directory: .*read-only file system", "ls -ld /tmp; df /tmp #")
+	c.says(t, "FAIL", "login", "not tried: see above", "")
+}
+
 // TestAStartThatFindsNoSpaceSaysHowToSeeIt, for /run may be full.
 func TestAStartThatFindsNoSpaceSaysHowToSeeIt(t *testing.T) {
 	t.Parallel()
