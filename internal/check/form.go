@@ -69,7 +69,7 @@ func (r form) end(c *checkup) error {
 			User    string  `json:"user"`
 			Seconds float64 `json:"seconds,omitempty"` // from launch to greeting
 			Points  []point `json:"points"`
-		}{verdict(code), code, c.Host, daemon.UserName(), c.login.took.Round(time.Millisecond).Seconds(), c.points}, "  ")
+		}{verdict(code), code, c.Host, daemon.UserName(), float64(c.login.took.Round(time.Millisecond).Milliseconds()) / 1000, c.points}, "  ")
 	default:
 		_, err = fmt.Fprintln(r.w, r.summary(c.points))
 	}
