@@ -35,22 +35,16 @@ const (
 	lookWorking = 10 * time.Second
 )
 
-// A loss is a launch whose connection to the host is dead, and why it seems so.
-type loss struct {
-	launch *launch
-	why    error
-}
-
-// A lostError is the reason of a loss.
+// A lostError is why the connection to the host seems to be dead.
 type lostError struct{ why string }
 
 func (e lostError) Error() string { return e.why }
 
 func isLost(cause error) bool { return errors.As(cause, new(lostError)) }
 
-// watch tells Run when the connection to the host turns out to be dead. It
-// returns then, or when the launch ends. A link on which bytes move, or are
-// acknowledged, is alive, and so is a login that goes on.
+// watch tells Run, which waits for its end, when the connection to the host turns
+// out to be dead. It returns then, or when the launch ends. A link on which bytes
+// move, or are acknowledged, is alive, and so is a login that goes on.
 func (t *Tunnel) watch(l *launch) {
 	select {
 	case <-l.answered:
@@ -80,10 +74,7 @@ func (t *Tunnel) watch(l *launch) {
 			owed = now
 		}
 		if why := s.dead(time.Since(owed), waiting > 0, working > 0, l.command.Probe); ok && why != nil {
-			select {
-			case t.lost <- loss{l, failure{why: why, kind: Unseen}}:
-			case <-l.life.Done():
-			}
+			t.lost <- failure{why: why, kind: Unseen}
 			return
 		}
 	}

@@ -93,14 +93,14 @@ func (l *launch) longPause() time.Duration {
 }
 
 // notYet is a near end at which nobody listens (ENOENT: its socket is not
-// there), or whose queue is full (EAGAIN, of a Unix socket; else the client's
-// patience ends first), as opposed to an error of our own.
+// there), or whose queue is full (EAGAIN, of a Unix socket, is a time-out to Go;
+// else the client's patience ends first), as opposed to an error of our own.
 func notYet(err error) bool {
 	var n net.Error
 	if errors.As(err, &n) && n.Timeout() {
 		return true
 	}
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EAGAIN)
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
 }
 
 func (k *knock) trust(ctx context.Context, c stream, address string) error {

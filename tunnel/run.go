@@ -46,10 +46,9 @@ func (t *Tunnel) Run(ctx context.Context) {
 				its.limit = nil
 			}
 		case <-its.limit:
-			its.limit = nil
 			now.stop(now.tooSlow())
-		case d := <-t.lost:
-			t.lose(now, &idle, d)
+		case why := <-t.lost:
+			t.lose(now, &idle, why)
 		case <-idle.over:
 			t.timeIsUp(now, &idle)
 		case <-its.ended:
@@ -130,10 +129,10 @@ func (t *Tunnel) close(l *launch, idle *countdown, why error) {
 
 // lose closes a launch that is of no use any more. No pause follows, for the host
 // has let it in.
-func (t *Tunnel) lose(now *launch, idle *countdown, d loss) {
-	if d.launch == now && !now.closing {
-		t.cfg.Log.Warn().Err(d.why).Msg("the connection to the host is dead: the next client gets another")
-		t.close(now, idle, d.why)
+func (t *Tunnel) lose(now *launch, idle *countdown, why error) {
+	if !now.closing {
+		t.cfg.Log.Warn().Err(why).Msg("the connection to the host is dead: the next client gets another")
+		t.close(now, idle, why)
 	}
 }
 

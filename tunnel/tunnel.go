@@ -84,7 +84,7 @@ type Tunnel struct {
 	leases   chan leaseRequest
 	returns  chan *launch // leases given back
 	greeted  chan *launch // a launch that answered for the first time
-	lost     chan loss
+	lost     chan error   // why the connection to the host is dead
 	forget   chan struct{}
 	statuses chan chan<- Status
 	stopped  chan struct{} // closed when Run has returned
@@ -113,7 +113,7 @@ func New(cfg Config) *Tunnel {
 		leases:   make(chan leaseRequest),
 		returns:  make(chan *launch),
 		greeted:  make(chan *launch),
-		lost:     make(chan loss),
+		lost:     make(chan error),
 		forget:   make(chan struct{}),
 		statuses: make(chan chan<- Status),
 		stopped:  make(chan struct{}),
