@@ -53,6 +53,34 @@ func TestNoMixtureOfFailingLoginsIsWhatABanIsMadeOf(t *testing.T) {
 	}
 }
 
+func TestOfWhatAHostMayCountTheFifthIsTenMinutesAfterTheFirst(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		began := time.Now()
+		var b backOff
+		next := func() time.Duration { return b.count(time.Now().Add(time.Second)).Sub(began) }
+		for _, want := range []time.Duration{ // one a minute
+			time.Second, time.Minute + time.Second, 2*time.Minute + time.Second,
+			10 * time.Minute, 11 * time.Minute, 12 * time.Minute,
+		} {
+			if got := next(); got != want {
+				t.Errorf("after %s: the next is at %s, want %s", time.Since(began), got, want)
+			}
+			time.Sleep(time.Minute)
+		}
+		time.Sleep(time.Hour)
+		if got, want := next(), time.Since(began)+time.Second; got != want {
+			t.Errorf("long after: the next is at %s, want %s", got, want)
+		}
+		for range 3 {
+			next()
+		}
+		b.forget()
+		if got, want := next(), time.Since(began)+time.Second; got != want {
+			t.Errorf("after what was counted is forgotten: the next is at %s, want %s", got, want)
+		}
+	})
+}
+
 // knockFor has clients come, some of which leave at once, or have no patience.
 func knockFor(w *world, chance *rand.Rand, d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Duration(chance.Int64N(int64(8 * time.Second)))) {

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,6 +45,7 @@ func init() {
 		"init":        beInit,
 		"poor":        bePoor,
 		"rich":        beRich,
+		"settler":     settle,
 	}
 }
 
@@ -324,6 +326,16 @@ func beRich([]string) int {
 	l := newLaunch(Command{Argv: []string{"sh", "-c", look + " >&2"}})
 	err = New(Config{}).ssh(l.life, l)
 	fmt.Printf("%q, %q", strings.Join(strings.Fields(string(out)), " "), fmt.Sprint(err))
+	return 0
+}
+
+// settle makes a directory the root, and says which uids then stand for anybody.
+func settle(args []string) int {
+	if err := syscall.Chroot(args[0]); err != nil {
+		say(err.Error())
+		return 1
+	}
+	fmt.Print(slices.DeleteFunc([]int{0, 1, 99, 1000, 65533, 65534, 65535}, func(uid int) bool { return !IsAnybody(uid) }))
 	return 0
 }
 

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -12,11 +13,9 @@ import (
 // TestTheStatusFollowsTheTunnel goes once around the table of states.
 func TestTheStatusFollowsTheTunnel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []State
+		var told []string
 		tun := New(Config{Command: runs(nil), Idle: time.Minute, Changed: func(s Status) {
-			if len(told) == 0 || told[len(told)-1] != s.State {
-				told = append(told, s.State)
-			}
+			told = append(told, fmt.Sprint(s.State, ", ", s.Clients))
 		}})
 		fail := failure{why: errors.New("refused"), kind: Unseen}
 		tun.run = func(ctx context.Context, l *launch) error {
@@ -38,7 +37,7 @@ func TestTheStatusFollowsTheTunnel(t *testing.T) {
 			if !s.Until.IsZero() {
 				left = time.Until(s.Until)
 			}
-			if s.State != state || s.PID != pid || s.Clients != clients || left != until {
+			if s.State != state || s.PID != pid || s.Clients != clients || left != until || s.Until.IsZero() != (until == 0) {
 				t.Errorf("%s: %+v, %s left; want %s, pid %d, %d clients, %s left", what, s, left, state, pid, clients, until)
 			}
 		}
@@ -72,8 +71,8 @@ func TestTheStatusFollowsTheTunnel(t *testing.T) {
 		if s := tun.Status(); s != (Status{}) {
 			t.Errorf("stopped: %+v", s)
 		}
-		if want := []State{Down, Starting, Up, Closing, Down, Starting, BackingOff}; !slices.Equal(told, want) {
-			t.Errorf("told %v, want %v", told, want)
+		if want := []string{"down, 0", "starting, 1", "up, 1", "up, 0", "closing, 0", "down, 0", "starting, 1", "backing off, 0"}; !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
 		}
 	})
 }

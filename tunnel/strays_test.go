@@ -47,6 +47,32 @@ func TestWhatSSHHasStartedIsToldToGo(t *testing.T) {
 	}
 }
 
+func TestOverADeadConnectionNobodyIsToldToGo(t *testing.T) {
+	r, c := grandchild(t, "member that is told")
+	why := failure{why: lostError{"nothing has come"}, kind: Unseen}
+	r.stop(why)
+	if word, err := io.ReadAll(c); len(word) > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %q, %v", word, err)
+	}
+	r.ends(t, "nothing has come")
+}
+
+func TestWhoHasLeftSSHsGroupIsSweptWhenItHasEnded(t *testing.T) {
+	swept := make(chan int, 2)
+	prove := func(pid int) Proof {
+		return Proof{Sweep: func() {
+			if syscall.Kill(pid, 0) == syscall.ESRCH {
+				swept <- pid
+			}
+		}}
+	}
+	r := command(t, Config{Command: runs(fake("speaker", "1", "word")), Prove: prove})
+	r.ends(t, "word")
+	if len(swept) != 1 || <-swept != r.pid(t) {
+		t.Errorf("swept %d times", len(swept))
+	}
+}
+
 func TestAStrayThatKeepsSSHsStderrOpenHoldsNobodyUp(t *testing.T) {
 	r, c := grandchild(t, "stray")
 	r.ends(t, "the last line of ssh itself") // while the stray lives

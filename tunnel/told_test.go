@@ -74,6 +74,7 @@ func TestOnlyRecentWordsExplainTheEndOfATunnelThatHasWorked(t *testing.T) {
 
 func TestWhatAnEndMeansForTheNextPause(t *testing.T) {
 	killed := exec.Command("/bin/sh", "-c", "kill -9 $$").Run()
+	status255 := exec.Command("/bin/sh", "-c", "exit 255").Run()
 	for name, test := range map[string]struct {
 		letIn bool
 		err   error
@@ -83,7 +84,8 @@ func TestWhatAnEndMeansForTheNextPause(t *testing.T) {
 		"the same after it was let in":     {true, nil, Unseen},
 		"the same of one that was killed":  {false, killed, Unclear},
 		"killed after it had been let in":  {true, killed, Unseen},
-		"an exit status that says nothing": {false, errors.New("exit status 255"), Definite},
+		"an exit status that says nothing": {false, status255, Definite},
+		"an error that is no exit":         {false, errors.New("no child"), Definite},
 	} {
 		l := newLaunch(Command{})
 		l.remember(Meaning{Why: "Permission denied", Failure: Definite})
