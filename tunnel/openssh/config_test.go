@@ -22,6 +22,7 @@ func TestTheComplaintOfSSHsSettingsIsTheLineThatNamesTheMistake(t *testing.T) {
 	for words, want := range map[string]string{
 		"/c line 3: Bad port 'x'.\n/c: terminating, 1 bad configuration options": "/c line 3: Bad port 'x'.",
 		"/c: terminating, 1 bad configuration options":                           "/c: terminating, 1 bad configuration options",
+		"a warning\nBad owner or permissions on /c":                              "Bad owner or permissions on /c",
 		"Bad owner or permissions on /c\r":                                       "Bad owner or permissions on /c",
 		"":                                                                       "",
 		"usage: ssh [-46]\n           destination [command [argument ...]]":     "it takes the host, or an option, for none, and prints its usage",

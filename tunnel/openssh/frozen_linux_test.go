@@ -16,7 +16,16 @@ func TestKnownHostsOnAFileSystemThatCannotBeWrittenToAreLeftAlone(t *testing.T) 
 		if !slices.Contains(options(c.Argv()), frozen) {
 			t.Errorf("not told: %q", c.Argv())
 		}
+		for v, want := range map[Version]bool{{6, 7}: false, {6, 8}: true, {7, 0}: true} { // that has it
+			if c := (&Client{Version: v, Command: c.Command}); slices.Contains(c.Ours(), frozen) != want {
+				t.Errorf("OpenSSH %v: %q", v, c.Ours())
+			}
+		}
 		return
+	}
+	t.Setenv("HOME", "") // nobody knows
+	if slices.Contains(options(c.Argv()), frozen) {
+		t.Errorf("of no home: %q", c.Argv())
 	}
 	t.Setenv("HOME", t.TempDir())
 	if slices.Contains(options(c.Argv()), frozen) {

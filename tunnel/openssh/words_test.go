@@ -153,6 +153,7 @@ func TestAnyLineIsParsedAsACommand(t *testing.T) {
 		"ssh -F":           {Program: "ssh", Host: "-F"},
 		"ssh -F far":       {Program: "ssh", Host: "far", ConfigFile: "far"},
 		"exec ssh -v -p":   {Program: "ssh", Host: "-p"},
+		"ssh -l -p far":    {Program: "ssh", Host: "far", Options: []string{"User=-p"}},
 		"ssh -x -p 22 far": {Program: "ssh", Host: "far", Options: []string{"Port=22"}},
 	} {
 		if got := ParseCommand(line); !reflect.DeepEqual(got, want) {
