@@ -152,6 +152,9 @@ func TestNobodyIsTrustedWhileTheKernelCannotBeAsked(t *testing.T) {
 	l, launch := nearEnd(t, "tcp4"), this()
 	at, addr := l.Addr().String(), l.Addr().(*net.TCPAddr).AddrPort()
 	client := dial(t, "tcp4", at)
+	none := netip.MustParseAddrPort("127.0.0.1:1")
+	var o oracle
+	_, cannotAsk := o.exchange(diagRequest(none, none)) // so that it is open
 	var before syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
 		t.Fatal(err)
@@ -161,6 +164,7 @@ func TestNobodyIsTrustedWhileTheKernelCannotBeAsked(t *testing.T) {
 	}
 	err := launch.listens("tcp4", at)
 	_, leads := launch.isKnown(addr)
+	_, trying := o.find(none, none)
 	blind := []error{leads, launch.leads(t.Context(), client, at), launch.judge(addr, socket{inode: 1})}
 	if restore := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); restore != nil {
 		t.Fatal(restore)
@@ -169,6 +173,12 @@ func TestNobodyIsTrustedWhileTheKernelCannotBeAsked(t *testing.T) {
 		if !errors.Is(err, syscall.EMFILE) || strings.Contains(err.Error(), "TUNNEL") {
 			t.Errorf("without descriptors, %d: %v", i, err)
 		}
+	}
+	if !errors.Is(trying, syscall.EMFILE) && cannotAsk == nil || o.tells {
+		t.Errorf("a kernel that could not be tried is believed: %v", trying)
+	}
+	if o.open {
+		unix.Close(o.fd)
 	}
 	if kernel.deaf {
 		t.Error("the kernel is not asked any more")

@@ -173,6 +173,33 @@ func TestWhoListensComesBeforeWhoHasOnlyBound(t *testing.T) {
 	}
 }
 
+// TestThoseAtAPortAreTold, and nobody else, be it that he has only bound one.
+func TestThoseAtAPortAreTold(t *testing.T) {
+	l := nearEnd(t, "tcp4")
+	at := plain(l.Addr().(*net.TCPAddr))
+	dial(t, "tcp4", at.String())
+	accepted(t, l)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(fd)
+		err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := socketsAt(int(at.Port()))
+	states := map[int]int{}
+	for _, s := range all {
+		if s.at != at || s.uid != os.Getuid() {
+			t.Errorf("%+v", s)
+		}
+		states[s.state]++
+	}
+	if want := map[int]int{tcpListen: 1, tcpEstablished: 1}; err != nil || !reflect.DeepEqual(states, want) {
+		t.Errorf("%v, %v; want %v", states, err, want)
+	}
+}
+
 // TestAProcessHoldsASocketOnce, however many descriptors it has of it.
 func TestAProcessHoldsASocketOnce(t *testing.T) {
 	l := nearEnd(t, "tcp4")
