@@ -58,6 +58,7 @@ var states = map[string]struct {
 	"EHLO is unanswered":                   {"S: 220 far\nC: EHLO me\n", false},
 	"HELO and MAIL are unanswered":         {"S: 220 far\nC: helo me~MAIL FROM:<a>\n", false},
 	"EHLO is answered in part":             {"S: 220 far\nC: EHLO me\nS: 250-far\n", false},
+	"in a line, of a byte":                 {"S: 220 far\nC: EHLO me\nS: 2\\\n", false},
 	"in a line":                            {"S: 220 far\nC: EHLO me\nS: 250 fa\\\n", false},
 	"EHLO":                                 {"S: 220 far\nC: EHLO me\nS: 250 far\n", true},
 	"MAIL and RCPT":                        {greetedAndMail, true},
