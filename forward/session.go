@@ -182,7 +182,6 @@ func (s *session) commanded(words []string) {
 		s.await(hello)
 	case "QUIT":
 		s.quit = true
-		s.await(other)
 	case "MAIL":
 		s.accepted, s.another = false, s.accepted
 		s.await(other)
@@ -254,7 +253,7 @@ func (s *session) server(p []byte) {
 // reply: TLS, for example.
 func (s *session) replyLine() {
 	h := s.head
-	if s.length < 5 || h[0] < '2' || h[0] > '5' || !isDigit(h[1]) || !isDigit(h[2]) {
+	if h[0] < '2' || h[0] > '5' || !isDigit(h[1]) || !isDigit(h[2]) {
 		s.opaque = true
 		return
 	}

@@ -93,53 +93,48 @@ func (s Spec) NearPort() int {
 
 // parseSpec's errors say what is expected.
 func parseSpec(v string) (Spec, error) {
-	var s Spec
 	fields, err := splitSpec(v)
 	if err != nil {
-		return s, err
+		return Spec{}, err
 	}
 	// FARHOST:FARPORT may be the path of a socket: one field less.
 	far := 2
 	if strings.HasPrefix(fields[len(fields)-1], "/") {
 		far = 1
 	}
-	s.Binds = Loopback
+	s := Spec{Binds: Loopback}
 	switch len(fields) - far {
 	case 3:
 		if s.Binds, err = parseBind(fields[0]); err != nil {
-			return s, err
+			return Spec{}, err
 		}
 		fields = fields[1:]
 	case 2:
 	default:
-		return s, errors.New(specForm)
+		return Spec{}, errors.New(specForm)
 	}
 	if s.Port, err = parsePort("PORT", fields[0]); err != nil {
-		return s, err
+		return Spec{}, err
 	}
 	s.Near = fields[1]
 	if s.Network() == "tcp" {
 		near, err := parsePort("TUNNEL", s.Near)
 		if err != nil {
-			return s, errors.New("TUNNEL to be a port, or a path that begins with /")
+			return Spec{}, errors.New("TUNNEL to be a port, or a path that begins with /")
 		}
 		s.Near = strconv.Itoa(near)
 	} else if err := isSocketPath(s.Near); err != nil {
-		return s, err
+		return Spec{}, err
 	}
 	s.Far = strings.Join(fields[2:], ":")
 	if far == 1 {
 		return s, isSocketPath(s.Far)
 	}
-	if far == 2 {
-		if !farHost.MatchString(fields[2]) {
-			return s, errors.New("a FARHOST: a name, or an address (IPv6 in brackets)")
-		}
-		if _, err = parsePort("FARPORT", fields[3]); err != nil {
-			return s, err
-		}
+	if !farHost.MatchString(fields[2]) {
+		return Spec{}, errors.New("a FARHOST: a name, or an address (IPv6 in brackets)")
 	}
-	return s, nil
+	_, err = parsePort("FARPORT", fields[3])
+	return s, err
 }
 
 // maxSocketPath is one less than a socket's name can be, in bytes (unix(7)).

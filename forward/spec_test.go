@@ -11,6 +11,7 @@ import (
 )
 
 func TestAForwardIsReadAsSSHReadsItsL(t *testing.T) {
+	long := "/" + strings.Repeat("x", maxSocketPath-1)
 	for v, want := range map[string]Spec{
 		"25:1025:localhost:25":            {Binds: Loopback, Port: 25, Near: "1025", Far: "localhost:25"},
 		"localhost:25:1025:far.test:2525": {Binds: Loopback, Port: 25, Near: "1025", Far: "far.test:2525"},
@@ -21,6 +22,8 @@ func TestAForwardIsReadAsSSHReadsItsL(t *testing.T) {
 		"0.0.0.0:1:65535:localhost:65535": {Binds: []string{"0.0.0.0"}, Port: 1, Near: "65535", Far: "localhost:65535"},
 		"25:/run/mm.sock:localhost:25":    {Binds: Loopback, Port: 25, Near: "/run/mm.sock", Far: "localhost:25"},
 		"25:1025:/run/far.sock":           {Binds: Loopback, Port: 25, Near: "1025", Far: "/run/far.sock"},
+		"25:" + long + ":" + long:         {Binds: Loopback, Port: 25, Near: long, Far: long},
+		"25:1025:far!host:25":             {Binds: Loopback, Port: 25, Near: "1025", Far: "far!host:25"},
 		"[::1]:25:/near:/far":             {Binds: []string{"::1"}, Port: 25, Near: "/near", Far: "/far"},
 		"025:01025:localhost:25":          {Binds: Loopback, Port: 25, Near: "1025", Far: "localhost:25"},
 	} {
@@ -34,47 +37,62 @@ func TestAForwardIsReadAsSSHReadsItsL(t *testing.T) {
 }
 
 func TestAnUnusableForwardIsRefusedWithWhatIsExpected(t *testing.T) {
+	const (
+		controls = specForm + " without control characters"
+		tunnel   = "TUNNEL to be a port, or a path that begins with /"
+		farhost  = "a FARHOST: a name, or an address (IPv6 in brackets)"
+		bind     = "BIND to be an address (IPv6 in brackets), localhost or *"
+		brackets = "an IPv6 address in one pair of brackets"
+		tokens   = `a socket's path without %, $ and \: ssh would replace them`
+		length   = "a socket's path of at most 107 bytes"
+	)
+	long := "/" + strings.Repeat("x", maxSocketPath)
 	for v, want := range map[string]string{
 		"":                             specForm,
 		"25":                           specForm,
 		"25:1025":                      specForm,
-		"25:1025:local\x7fhost:25":     "control characters",
+		"25:1025:local\x7fhost:25":     controls,
 		"25:1025:25":                   specForm,
 		"::1:25:1025:localhost:25":     specForm,
 		"a:b:25:1025:localhost:25":     specForm,
-		"0:1025:localhost:25":          "PORT",
-		":1025:localhost:25":           "PORT",
-		"+25:1025:localhost:25":        "PORT",
-		"25.0:1025:localhost:25":       "PORT",
-		"65536:1025:localhost:25":      "PORT",
-		"25:65536:localhost:25":        "TUNNEL",
-		"25:mm.sock:localhost:25":      "a path that begins with /",
-		"25::localhost:25":             "TUNNEL",
-		"25:1025:localhost:0":          "FARPORT",
-		"25:1025:localhost:smtp":       "FARPORT",
-		"25:1025::25":                  "FARHOST",
-		"25:1025:[]:25":                "FARHOST",
-		"25:1025:a[b]:25":              "FARHOST",
-		"25:1025:[a]b:25":              "FARHOST",
-		"25:1025:/run/far.sock:25":     "FARHOST",
-		"Far:25:1025:localhost:25":     "BIND",
-		":25:1025:localhost:25":        "BIND",
-		"[]:25:1025:localhost:25":      "BIND",
-		"[::%]0:25:1025:localhost:25":  "BIND",
-		"[::1]0:25:1025:localhost:25":  "BIND",
-		"127.1:25:1025:localhost:25":   "BIND",
-		"[::1:25:1025:localhost:25":    "brackets",
-		"::1]:25:1025:localhost:25":    "brackets",
-		"[[::1]]:25:1025:localhost:25": "brackets",
-		"25:1025:local host:25":        "control characters",
-		"25:1025:localhost:25\n":       "control characters",
-		"25:1025:local\x00host:25":     "control characters",
+		"0:1025:localhost:25":          "PORT to be a port from 1 to 65535",
+		":1025:localhost:25":           "PORT to be a port from 1 to 65535",
+		"+25:1025:localhost:25":        "PORT to be a port from 1 to 65535",
+		"25.0:1025:localhost:25":       "PORT to be a port from 1 to 65535",
+		"65536:1025:localhost:25":      "PORT to be a port from 1 to 65535",
+		"25:65536:localhost:25":        tunnel,
+		"25:mm.sock:localhost:25":      tunnel,
+		"25::localhost:25":             tunnel,
+		"25:1025:localhost:0":          "FARPORT to be a port from 1 to 65535",
+		"25:1025:localhost:smtp":       "FARPORT to be a port from 1 to 65535",
+		"25:1025::25":                  farhost,
+		"25:1025:[]:25":                farhost,
+		"25:1025:a[b]:25":              farhost,
+		"25:1025:[a]b:25":              farhost,
+		"25:1025:/run/far.sock:25":     farhost,
+		"Far:25:1025:localhost:25":     bind,
+		":25:1025:localhost:25":        bind,
+		"[]:25:1025:localhost:25":      bind,
+		"[::%]0:25:1025:localhost:25":  bind,
+		"[::1]0:25:1025:localhost:25":  bind,
+		"127.1:25:1025:localhost:25":   bind,
+		"[::1:25:1025:localhost:25":    brackets,
+		"::1]:25:1025:localhost:25":    brackets,
+		"[[::1]]:25:1025:localhost:25": brackets,
+		"25:1025:local host:25":        controls,
+		"25:1025:localhost:25\n":       controls,
+		"25:1025:local\x00host:25":     controls,
+		"25:/run/%u:localhost:25":      tokens,
+		"25:/run/$U:localhost:25":      tokens,
+		"25:1025:/run/a\\b":            tokens,
+		"25:" + long + ":localhost:25": length,
+		"25:1025:" + long:              length,
 	} {
 		got, err := parseSpec(v)
 		if err == nil {
 			t.Errorf("%q is taken for %+v", v, got)
-		} else if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %q does not speak of %q", v, err, want)
+		} else if err.Error() != want {
+			t.Errorf("%q: %q, want %q", v, err, want)
 		}
 	}
 }
@@ -147,6 +165,9 @@ func TestTheNearEndIsDialedWhereSSHListens(t *testing.T) {
 		}
 		if got := [2]string{s.Network(), s.Address()}; got != want {
 			t.Errorf("%s is at %q, want %q", v, got, want)
+		}
+		if n := map[string]int{"tcp": 1025, "unix": 0}[s.Network()]; s.NearPort() != n {
+			t.Errorf("%s is at port %d", v, s.NearPort())
 		}
 	}
 }
@@ -247,8 +268,19 @@ func TestAFarEndIsOursOnlyOnThisMachine(t *testing.T) {
 		{"localhost:25", absent(t, 1)[0], false},
 		{"/run/mail", "127.0.0.1", false},
 	} {
+		before := openFiles()
 		if got := Loops(specs, c.far, c.host); got != c.want {
 			t.Errorf("%s, by %s: %v, want %v", c.far, c.host, got, c.want)
 		}
+		if n := openFiles(); n > before {
+			t.Errorf("%d descriptors are open, %d were before", n, before)
+		}
+	}
+}
+
+func TestTheLinesOfAllForwardsAreSSHs(t *testing.T) {
+	got := Lines([]Spec{{Near: "1025", Far: "localhost:25"}, {Near: "/near", Far: "/far"}})
+	if want := []string{"1025:localhost:25", "/near:/far"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

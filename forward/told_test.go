@@ -8,6 +8,7 @@ func TestBothSidesKnowThatASessionIsOverAfterAGoodByeOfEither(t *testing.T) {
 		"S: 220 far\nC: QUIT\n":             true,
 		"S: 220 far\nC: QUIT\nS: 221 bye\n": true,
 		"S: 220 far\nS: 421 going down\n":   true,
+		"S: 220 far\nS: 221 bye\n":          true,
 		"S: 554 go away\n":                  true,
 		"S: 220 far\nC: RSET\nS: 250 ok\n":  false,
 	} {
