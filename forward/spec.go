@@ -251,7 +251,7 @@ func OtherPort(port int) int {
 	if port < 1024 {
 		return port + 2500
 	}
-	return port%60000 + 1000
+	return (port-24)%64512 + 1024
 }
 
 // Lines are what ssh's -L takes, NEAR:FAR, of each forward.

@@ -278,6 +278,20 @@ func TestAFarEndIsOursOnlyOnThisMachine(t *testing.T) {
 	}
 }
 
+// TestAnotherPortNeedsNoRoot, and is another one.
+func TestAnotherPortNeedsNoRoot(t *testing.T) {
+	for port := 1; port <= 65535; port++ {
+		if got := OtherPort(port); got < 1024 || got > 65535 || got == port {
+			t.Errorf("%d for %d", got, port)
+		}
+	}
+	for port, want := range map[int]int{25: 2525, 587: 3087, 1023: 3523, 1024: 2024, 2525: 3525, 60000: 61000, 64535: 65535, 64536: 1024} {
+		if got := OtherPort(port); got != want {
+			t.Errorf("%d for %d, want %d", got, port, want)
+		}
+	}
+}
+
 func TestTheLinesOfAllForwardsAreSSHs(t *testing.T) {
 	got := Lines([]Spec{{Near: "1025", Far: "localhost:25"}, {Near: "/near", Far: "/far"}})
 	if want := []string{"1025:localhost:25", "/near:/far"}; !slices.Equal(got, want) {
