@@ -71,6 +71,9 @@ func TestAConnectionThatWasClosedLeadsNowhere(t *testing.T) {
 			if err := launch.leads(t.Context(), client, l.Addr().String()); !errors.Is(err, tunnel.ErrDropped) {
 				t.Errorf("%s, linger %d: %v", network, linger, err)
 			}
+			if client.Close(); isConnected(client) {
+				t.Errorf("%s: connected, and closed", network)
+			}
 		}
 	}
 }

@@ -91,8 +91,10 @@ func TestAProcessIsEndedByItsMarkAlone(t *testing.T) {
 			t.Errorf("%s: ended", name)
 		}
 	}
-	if err := syscall.Kill(its.PID, 0); err != nil {
-		t.Fatal(err)
+	unmarked := fake("server", "tcp", "127.0.0.1:0")
+	unmarked.Env = []string{"A=B"}
+	if other := ProcessOf(play(t, unmarked).pid()); other.dismiss(Process{Began: other.Began + 1}) {
+		t.Error("without a mark: ended")
 	}
 	if !its.dismiss(Process{Began: its.Began + 1}) {
 		t.Error("of an earlier launch: not ended")
