@@ -214,10 +214,12 @@ func (s Settings) Argv() []string {
 // values are an option's, one if it is not repeatable.
 func (c *call) values(o option) []string {
 	if o.repeatable() {
-		return c.context().StringSlice(o.name())
+		return c.list(o.name())
 	}
 	return []string{c.set.Lookup(o.name()).Value.String()}
 }
+
+func (c *call) list(name string) []string { return c.set.Lookup(name).Value.(*list).all }
 
 // context is how cli reads the values.
 func (c *call) context() *cli.Context { return cli.NewContext(nil, c.set, nil) }

@@ -40,9 +40,25 @@ func (o option) takesValue() bool {
 }
 
 func (o option) repeatable() bool {
-	_, list := o.Flag.(*cli.StringSliceFlag)
-	return list
+	_, is := o.Flag.(*cli.GenericFlag)
+	return is
 }
+
+// A list is a repeatable option's values. cli's own ends one at a comma.
+type list struct {
+	all  []string
+	said bool // by somebody: they are not the default
+}
+
+func (l *list) Set(value string) error {
+	if !l.said {
+		l.all, l.said = nil, true
+	}
+	l.all = append(l.all, value)
+	return nil
+}
+
+func (l *list) String() string { return strings.Join(l.all, " ") }
 
 // The words that an option may be for.
 var (
@@ -59,19 +75,19 @@ func options() []option {
 	text := func(category, name, env, value, usage string, words []string, aliases ...string) option {
 		return option{&cli.StringFlag{Category: category, Name: name, Aliases: aliases, Value: value, Usage: usage}, strings.Fields(env), words}
 	}
-	list := func(category, name, env, usage string, value ...string) option {
-		return option{&cli.StringSliceFlag{Category: category, Name: name, Value: cli.NewStringSlice(value...), Usage: usage, KeepSpace: true}, strings.Fields(env), toRun}
+	repeated := func(category, name, env, usage string, value ...string) option {
+		return option{&cli.GenericFlag{Category: category, Name: name, Value: &list{all: value}, Usage: usage}, strings.Fields(env), toRun}
 	}
 	flag := func(category, name, env, usage string, words []string, aliases ...string) option {
 		return option{&cli.BoolFlag{Category: category, Name: name, Aliases: aliases, Usage: usage, DisableDefaultText: true}, strings.Fields(env), words}
 	}
 	return []option{
 		text(reach, "host", "MINIMAIL_HOST", "", "DEST|[user@]host, or a Host of ssh_config; required", toRun),
-		list(reach, "forward", "MINIMAIL_FORWARD", "SPEC|[BIND:]PORT:TUNNEL:FARHOST:FARPORT; repeatable", "25:1025:localhost:25"),
+		repeated(reach, "forward", "MINIMAIL_FORWARD", "SPEC|[BIND:]PORT:TUNNEL:FARHOST:FARPORT; repeatable", "25:1025:localhost:25"),
 		text(reach, "protocol", "MINIMAIL_PROTOCOL", "auto", "NAME|smtp, tcp; auto: smtp if a PORT is a mail port", toRun),
 		text(reach, "ssh", "MINIMAIL_SSH", "ssh", "PROGRAM|the ssh program", toRun),
 		text(reach, "ssh-config", "MINIMAIL_SSH_CONFIG", "", "FILE|ssh's -F file", toRun),
-		list(reach, "ssh-option", "MINIMAIL_SSH_OPTION", "K=V|one more -o for ssh; repeatable"),
+		repeated(reach, "ssh-option", "MINIMAIL_SSH_OPTION", "K=V|one more -o for ssh; repeatable"),
 
 		text(long, "idle", "MINIMAIL_IDLE", "10s", "TIME|close the tunnel so long after the last client", toRun),
 		text(long, "jitter", "MINIMAIL_JITTER", "25s", "TIME|plus a random time from 0 to this", toRun),
@@ -114,14 +130,12 @@ func names() []string {
 // app is the program as cli sees it: one level of options, and words.
 func app(words []Word, version string) *cli.App {
 	cli.HelpFlag, cli.VersionFlag, cli.FlagStringer = helpFlag, versionFlag, optionLine
-	cli.SuggestDidYouMeanTemplate = "%s"
 	a := &cli.App{
-		Name:                      "minimail",
-		Usage:                     "an ssh tunnel for mail that opens by itself",
-		Version:                   version,
-		CustomAppHelpTemplate:     helpTemplate,
-		HideHelpCommand:           true,
-		DisableSliceFlagSeparator: true,
+		Name:                  "minimail",
+		Usage:                 "an ssh tunnel for mail that opens by itself",
+		Version:               version,
+		CustomAppHelpTemplate: helpTemplate,
+		HideHelpCommand:       true,
 	}
 	for _, o := range options() {
 		a.Flags = append(a.Flags, o.Flag)
@@ -170,7 +184,7 @@ func optionLine(f cli.Flag) string {
 	if !doc.TakesValue() {
 		what, usage = "", doc.GetUsage()
 	}
-	if _, list := f.(*cli.StringSliceFlag); list {
+	if _, list := f.(*cli.GenericFlag); list {
 		// its default is told at the end
 	} else if v := doc.GetValue(); v != "" && doc.TakesValue() {
 		usage += " (" + strings.Trim(v, `"`) + ")"

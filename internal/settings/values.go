@@ -157,7 +157,7 @@ func severalOptions(kv string) bool {
 
 func (r *reader) sshOptions(name string) []string {
 	var all []string
-	for _, kv := range r.c.StringSlice(name) {
+	for _, kv := range r.call.list(name) {
 		kv = strings.TrimSpace(kv)
 		k, _, ok := strings.Cut(kv, "=")
 		switch {
@@ -172,7 +172,7 @@ func (r *reader) sshOptions(name string) []string {
 }
 
 func (r *reader) forwards(name, protocol string) []forward.Spec {
-	specs, bad, err := forward.ParseSpecs(strings.Fields(strings.Join(r.c.StringSlice(name), " ")))
+	specs, bad, err := forward.ParseSpecs(strings.Fields(strings.Join(r.call.list(name), " ")))
 	if err != nil {
 		r.bad(name, bad, err.Error(), "for example 25:1025:localhost:25, which is PORT:TUNNEL:FARHOST:FARPORT")
 	}
