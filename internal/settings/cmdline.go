@@ -3,7 +3,6 @@ package settings
 import (
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -39,7 +38,6 @@ type origin struct {
 // newCall knows all options, at their defaults.
 func newCall() (*call, error) {
 	c := &call{set: flag.NewFlagSet("minimail", flag.ContinueOnError), given: map[string]bool{}, origins: map[string]origin{}}
-	c.set.SetOutput(io.Discard)
 	for _, o := range allOptions() {
 		if err := o.Apply(c.set); err != nil {
 			return nil, err

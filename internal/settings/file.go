@@ -61,7 +61,6 @@ func parseFile(r io.Reader, file string) (map[string][]entry, error) {
 		switch {
 		case err != nil:
 			first = orFirst(first, fail.Hint(fmt.Errorf("%s: expected NAME=value: %w", at, err), form))
-		case name == "":
 		case !slices.Contains(names(), name):
 			if isOurs(name) {
 				first = orFirst(first, fail.Hint(fmt.Errorf("%s: unknown setting %s", at, name), "%s", didYouMean(nearest(name, names()), "minimail --help lists the options")))

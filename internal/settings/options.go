@@ -79,7 +79,7 @@ func options() []option {
 		return option{&cli.GenericFlag{Category: category, Name: name, Value: &list{all: value}, Usage: usage}, strings.Fields(env), toRun}
 	}
 	flag := func(category, name, env, usage string, words []string, aliases ...string) option {
-		return option{&cli.BoolFlag{Category: category, Name: name, Aliases: aliases, Usage: usage, DisableDefaultText: true}, strings.Fields(env), words}
+		return option{&cli.BoolFlag{Category: category, Name: name, Aliases: aliases, Usage: usage}, strings.Fields(env), words}
 	}
 	return []option{
 		text(reach, "host", "MINIMAIL_HOST", "", "DEST|[user@]host, or a Host of ssh_config; required", toRun),
@@ -109,7 +109,7 @@ func options() []option {
 
 // The options that cli knows by itself.
 var (
-	helpFlag    = &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Category: where, Usage: "print this help; -V, --version: the version", DisableDefaultText: true}
+	helpFlag    = &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Category: where, Usage: "print this help; -V, --version: the version"}
 	versionFlag = &cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Hidden: true}
 )
 

@@ -59,7 +59,6 @@ func Parse(args []string, words []Word) (Settings, error) {
 		c.environment[name] = os.Getenv(name)
 	}
 	c.dir, _ = os.Getwd() // "" matters to relative names only, which then are refused
-	app(words, "")        // cli's switches
 	said, err := c.take(args)
 	s := Settings{call: c, JSON: c.on("json"), Nagios: c.on("nagios"), Help: c.on("help"), Version: c.on("version")}
 	if err != nil || s.Help || s.Version {
