@@ -194,6 +194,9 @@ func TestOnlyWhatIsNearIsSuggested(t *testing.T) {
 		"--hots":  `did you mean "--host"?`, "--config": `did you mean "--settings"?`,
 		"--quiet": "minimail --help lists the options", "--bogus": "minimail --help lists the options", "-q": "minimail --help lists the options",
 		"-p2222": "--ssh-option Port=2222 # or Port in ~/.ssh/config", "-o": `did you mean "--ssh-option"?`, "-F": `did you mean "--ssh-config"?`,
+		"-px": "minimail --help lists the options", "restxyz": "minimail --help lists the commands", "ch": "minimail --help lists the commands", "che": `did you mean "check"?`,
+		"--mx-clints": `did you mean "--max-clients"?`, "--max-cliieents": `did you mean "--max-clients"?`, "--mux-cliants": `did you mean "--max-clients"?`,
+		"--hat": "minimail --help lists the options", "rstrt": `did you mean "start"?`, // both are two letters away
 		"-Xv": "-X -v # each on its own", "-Xq": "minimail --help lists the options", "--Xv": "minimail --help lists the options",
 	} {
 		_, err := Parse([]string{arg}, testWords)
