@@ -162,7 +162,7 @@ func TestWhoAnswersIsRootOrWhosePidFileItIs(t *testing.T) {
 	testbed.GiveTo(t, dir, testbed.Intruder)
 	path := filepath.Join(dir, "m.pid")
 	testbed.Write(t, path, "")
-	testbed.PlayedBy(t, testbed.Intruder, "another-user", "listens", controlSocket(path))
+	testbed.PlayedBy(t, testbed.Intruder, player, "listens", controlSocket(path))
 	if c, err := dialControl(path); c != nil || err == nil || err.Error() != "it is "+testbed.Intruder+" who answers there" {
 		t.Errorf("root's pid file: %v", err)
 	}
@@ -204,7 +204,7 @@ func TestNobodyElseMayInherit(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{testbed.Intruder: fmt.Sprintf("uid %d has asked for what we have", testbed.UidOf(t, testbed.Intruder)), "root": ""} {
-		testbed.PlayedBy(t, name, "another-user", "dials", controlSocket(pid.path))
+		testbed.PlayedBy(t, name, player, "dials", controlSocket(pid.path))
 		c, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)

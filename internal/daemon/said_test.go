@@ -47,11 +47,14 @@ func parsed(t *testing.T, word string, options ...string) settings.Settings {
 	return s
 }
 
-// plays are what another user can play.
+// player is another process, or user. By its name it is a minimail.
+const player = "minimail-player"
+
+// plays are what it can play.
 var plays = map[string]func(args []string) int{}
 
 func init() {
-	testbed.Roles["another-user"] = func(args []string) int { return plays[args[0]](args[1:]) }
+	testbed.Roles[player] = func(args []string) int { return plays[args[0]](args[1:]) }
 }
 
 // asUser is what a user says who plays something.
@@ -59,7 +62,7 @@ func asUser(t *testing.T, name, what string, args ...string) string {
 	t.Helper()
 	testbed.NeedRoot(t)
 	uid := uint32(testbed.UidOf(t, name))
-	cmd := exec.Command(testbed.FakeProgram(t, "another-user"), append([]string{what}, args...)...)
+	cmd := exec.Command(testbed.FakeProgram(t, player), append([]string{what}, args...)...)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	out, err := cmd.Output()
