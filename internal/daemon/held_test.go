@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -171,7 +172,10 @@ func TestAMinimailIsKnownByItsProgramAndItsUser(t *testing.T) {
 	if !settings.IsDir("/proc/self") {
 		t.Skip("needs /proc")
 	}
-	dir := t.TempDir()
+	dir, uid := testbed.PublicDir(t), os.Getuid()
+	if uid == 0 {
+		uid = testbed.UidOf(t, testbed.Intruder)
+	}
 	sleep, err := exec.LookPath("sleep")
 	if err != nil {
 		t.Fatal(err)
@@ -184,11 +188,14 @@ func TestAMinimailIsKnownByItsProgramAndItsUser(t *testing.T) {
 		}
 		cmd := exec.Command(program, "1000")
 		cmd.Args[0] = "sleep" // some are many programs in one
+		if os.Getuid() == 0 {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		pid := cmd.Process.Pid
-		for owner, mine := range map[int]bool{os.Getuid(): true, 0: true, os.Getuid() + 4711: false} {
+		for owner, mine := range map[int]bool{uid: true, 0: true, uid + 4711: false} {
 			if got := isMinimail(pid, owner); got != (want && mine) {
 				t.Errorf("%s, of %d: %v", name, owner, got)
 			}

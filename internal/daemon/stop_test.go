@@ -55,7 +55,8 @@ func init() {
 		if args[1] == "with clients" {
 			_, _ = io.Copy(io.Discard, os.Stdin)
 		}
-		_ = p.pid.Truncate(0) // as one does that is not root any more
+		p.lock.Close()
+		_ = p.pid.Truncate(0) // as one does, in this order, that is not root any more
 		return 0
 	}
 }
