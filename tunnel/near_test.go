@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -186,6 +187,14 @@ func TestWhoHoldsANearEndIsPartOfTheReason(t *testing.T) {
 			t.Errorf("%q, want %q", err, want)
 		}
 	})
+}
+
+func TestANearEndThatIsNotThereIsNoConnection(t *testing.T) {
+	for network, address := range map[string]string{"unix": filepath.Join(t.TempDir(), "none"), "tcp": nearEndFor(t, "tcp")} {
+		if c, err := dialNear(t.Context(), network, address); c != nil || err == nil || !notYet(err) {
+			t.Errorf("%s: %v, %v", address, c, err)
+		}
+	}
 }
 
 // A near end is dialed by a connect(2) of our own, which has to know the family.

@@ -86,7 +86,7 @@ func TestATunnelIsTransparent(t *testing.T) {
 				_, _ = io.Copy(c, struct{ io.Reader }{bytes.NewReader(sent)})
 				_ = c.CloseWrite()
 			}()
-			_ = c.SetReadDeadline(time.Now().Add(soon))
+			_ = c.NetConn().SetReadDeadline(time.Now().Add(soon))
 			got := new(bytes.Buffer)
 			if _, err := io.Copy(got, c); err != nil {
 				t.Fatal(err)

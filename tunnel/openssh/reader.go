@@ -113,7 +113,7 @@ func (r *Reader) Read(line string, fromLog bool) Heard {
 		v.opened = v.opened || s.means == FarRefused || s.means == Forbidden
 		if s.means == LetIn && !r.in {
 			h.LetIn, h.Host, r.in = true, s.address, true
-			r.own, r.other = voice{spoken: true}, voice{} // what was said before explains nothing from now on
+			r.own, r.other = voice{}, voice{} // what was said before explains nothing from now on
 		}
 	}
 	r.useless = fromLog && s.means == HostKey

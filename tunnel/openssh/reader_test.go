@@ -3,6 +3,7 @@ package openssh
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -37,6 +38,7 @@ func readAll(jumps bool, lines ...[]said) (h Heard, v Verdict) {
 			}
 		}
 	}
+	r.Verdict() // which changes nothing
 	return h, r.Verdict()
 }
 
@@ -157,15 +159,21 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 		"a jump host, and a host that refuses the key": {jumps: true, lines: [][]said{rest("me@jump: Permission denied (publickey)."), own(denied)}, why: "me@far: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "far"},
 		"a helper that plays ssh": {lines: [][]said{rest("me@jump: Permission denied (publickey)."), own(closedEarly, wayClosed)},
 			why: "the way to the host has ended: me@jump: Permission denied (publickey)", fail: Hidden, means: WayEnded},
-		"an end of what worked":        {lines: [][]said{rest("banner"), own(letIn), rest("Connection to far closed by remote host.")}, why: "Connection to far closed by remote host", fail: Unseen, means: LinkLost, host: "far"},
-		"a link that is silent":        {lines: [][]said{own(letIn, "Timeout, server far not responding.")}, why: "Timeout, server far not responding", fail: Unseen, means: LinkLost, host: "far"},
-		"a far end that refuses":       {lines: [][]said{own(letIn, "channel 2: open failed: connect failed: Connection refused")}, why: "channel 2: open failed: connect failed: Connection refused", fail: Unseen, means: FarRefused},
-		"a session that plays a login": {lines: [][]said{own(letIn, denied)}, why: "me@far: Permission denied (publickey)", fail: Unseen},
+		"an end of what worked":                     {lines: [][]said{rest("banner"), own(letIn), rest("Connection to far closed by remote host.")}, why: "Connection to far closed by remote host", fail: Unseen, means: LinkLost, host: "far"},
+		"a link that is silent":                     {lines: [][]said{own(letIn, "Timeout, server far not responding.")}, why: "Timeout, server far not responding", fail: Unseen, means: LinkLost, host: "far"},
+		"a far end that refuses":                    {lines: [][]said{own(letIn, "channel 2: open failed: connect failed: Connection refused")}, why: "channel 2: open failed: connect failed: Connection refused", fail: Unseen, means: FarRefused},
+		"what a host says for who debugs":           {lines: [][]said{own("debug1: Remote: look", denied)}, why: "me@far: Permission denied (publickey)", fail: Unclear},
+		"the same when it is known who the host is": {lines: [][]said{own(newKeys, "debug1: rekey out after 1 block", "debug1: Remote: look", denied)}, why: "me@far: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "far"},
+		"with LogVerbose":                           {lines: [][]said{own("ssh.c:main():7 (pid=9): " + denied)}, why: "me@far: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "far"},
+		"a session that plays a login":              {lines: [][]said{own(letIn, denied)}, why: "me@far: Permission denied (publickey)", fail: Unseen},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, v := readAll(test.jumps, test.lines...)
 			if h.Why != test.why || h.Failure != test.fail {
 				t.Errorf("%q (%s)\nwant %q (%s)", h.Why, h.Failure, test.why, test.fail)
+			}
+			if useless := slices.Contains([]Meaning{HostKey, Revoked, Unchecked}, test.means) && !test.onWay; h.Useless != useless {
+				t.Errorf("it may go on, to no use: %t, want %t", h.Useless, useless)
 			}
 			if v.Means != test.means || v.Host != test.host || v.OnTheWay != test.onWay {
 				t.Errorf("verdict %+v, want %q of %q, on the way: %t", v, test.means, test.host, test.onWay)
@@ -239,6 +247,7 @@ func TestOnceTheHostsOwnWordsAreInTheLogNoNearEndIsGivenUp(t *testing.T) {
 		"Received disconnect from 192.0.2.1 port 22:2: look"} {
 		r := NewReader(func() bool { return false })
 		r.Read(letIn, true)
+		r.Read("bind [127.0.0.1]:1025: Address already in use", true)
 		if h := r.Read(taken, true); h.NearEnd != "1025" {
 			t.Errorf("ssh's own: %+v", h)
 		}
