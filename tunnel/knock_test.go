@@ -40,7 +40,9 @@ func TestWhoWaitsForAnothersTryLearnsOfTheEndAtOnce(t *testing.T) {
 		}
 		tries := w.comes(time.Minute)
 		synctest.Wait()
-		<-w.comes(time.Minute).waitedFor(2 * time.Second).done
+		if k := w.comes(time.Minute).waitedFor(2 * time.Second); !errors.Is(k.err, rejected) {
+			t.Errorf("it is told %v", k.err)
+		}
 		<-tries.waitedFor(10 * time.Second).done
 	})
 }
@@ -226,6 +228,7 @@ func TestAConnectionToTheNextTunnelIsNotALeaseOnTheLast(t *testing.T) {
 		w.dial = func(ctx context.Context, network, address string) (stream, error) {
 			if dials.Add(1) == 1 {
 				time.Sleep(4 * time.Second)
+				ctx = context.WithoutCancel(ctx) // it is too late to give it up
 			}
 			return dial(ctx, network, address)
 		}

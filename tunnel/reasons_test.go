@@ -21,7 +21,7 @@ func TestWhoWaitsBehindTooManyOthersIsToldSo(t *testing.T) {
 			clients = append(clients, w.comes(time.Hour, silent))
 		}
 		time.Sleep(time.Minute)
-		w.comes(time.Second).refused("the tunnel to far is up, but: too many clients are waiting for its answer")
+		w.comes(time.Second).refused("the tunnel to far is up, but: too many clients are waiting for its answer").waitedFor(time.Second)
 		for _, k := range clients {
 			<-k.done
 		}

@@ -139,7 +139,7 @@ func TestANearEndOfWhichNobodyKnowsWhoseItIsIsNotUsed(t *testing.T) {
 func TestAStrangerIsTriedRarelyAlsoAfterTheLogin(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		tries := 0
-		w := newWorld(t, Config{Prove: leads(func(context.Context, net.Conn) error { tries++; return errStranger })}, life{letIn: time.Millisecond})
+		w := newWorld(t, Config{Idle: time.Hour, Prove: leads(func(context.Context, net.Conn) error { tries++; return errStranger })}, life{letIn: time.Millisecond})
 		w.comes(time.Minute).refused("no tunnel to far: " + errStranger.Error())
 		began := tries
 		w.comes(time.Minute).refused("no tunnel to far: " + errStranger.Error())

@@ -31,6 +31,7 @@ func TestTheHopThatFailsIsTheOneThatSpeaksLast(t *testing.T) {
 		"two, the host ends it":               {[][]said{two, rest(letIn, letIn), ended}, HungUp, Command{}},
 		"two, the second says nothing":        {[][]said{two, rest(letIn), ended}, WayEnded, b},
 		"a banner that looks like a failure":  {[][]said{two, rest(denied, letIn), ended}, WayEnded, b},
+		"a banner that wants more":            {[][]said{two, rest("Authenticated with partial success.", letIn, denied), ended}, KeyRefused, b},
 		"a banner that names another":         {[][]said{two, rest(via+"evil", denied), ended}, KeyRefused, a},
 		"a second one that does":              {[][]said{two, rest(letIn, via+"evil", denied), ended}, KeyRefused, b},
 		"a banner of a session":               {[][]said{two, rest(blocked), ended}, JumpBlocked, a},

@@ -162,7 +162,7 @@ func TestWhatALaunchHasSaid(t *testing.T) {
 		"an end of what worked":                     {lines: [][]said{rest("banner"), own(letIn), rest("Connection to far closed by remote host.")}, why: "Connection to far closed by remote host", fail: Unseen, means: LinkLost, host: "far"},
 		"a link that is silent":                     {lines: [][]said{own(letIn, "Timeout, server far not responding.")}, why: "Timeout, server far not responding", fail: Unseen, means: LinkLost, host: "far"},
 		"a far end that refuses":                    {lines: [][]said{own(letIn, "channel 2: open failed: connect failed: Connection refused")}, why: "channel 2: open failed: connect failed: Connection refused", fail: Unseen, means: FarRefused},
-		"what a host says for who debugs":           {lines: [][]said{own("debug1: Remote: look", denied)}, why: "me@far: Permission denied (publickey)", fail: Unclear},
+		"what a host says for who debugs":           {lines: [][]said{own("debug1: kex", "debug1: Remote: look", denied)}, why: "me@far: Permission denied (publickey)", fail: Unclear},
 		"the same when it is known who the host is": {lines: [][]said{own(newKeys, "debug1: rekey out after 1 block", "debug1: Remote: look", denied)}, why: "me@far: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "far"},
 		"with LogVerbose":                           {lines: [][]said{own("ssh.c:main():7 (pid=9): " + denied)}, why: "me@far: Permission denied (publickey)", fail: Definite, means: KeyRefused, host: "far"},
 		"a session that plays a login":              {lines: [][]said{own(letIn, denied)}, why: "me@far: Permission denied (publickey)", fail: Unseen},
