@@ -107,10 +107,13 @@ func TestAFarEndSaysWhatItIsOrWhyThereIsNone(t *testing.T) {
 		"a:25": {farEnd{greeting: "220 a"}, "OK   far end   a:25 says: 220 a\n"},
 		"b:25": {farEnd{greeting: "554 no"}, "FAIL far end   b:25 does not take mail now: 554 no\n" +
 			"       fix: minimail check --protocol tcp # where that is no mail server; or --forward with another FARPORT\n"},
-		"c:25":         {farEnd{err: no}, "a server that turns us away, or one that does not speak SMTP\n" + other + tcp},
-		"d:25":         {farEnd{err: no, silent: true}, "a firewall may be between the two, or a server that is slow, or whose clients speak first\n       fix: minimail check --wait 60 # if it is slow\n" + other + tcp},
-		"e:465":        {farEnd{err: no}, "this port waits for TLS, which the client speaks first\n" + tcp},
-		"f:25":         {farEnd{err: no, refused: openssh.FarRefused}, "the host cannot reach it: no mail server listens there, a firewall is between, or it has no such name\n       fix: ss -ltn # on the host: must list the port; start the mail server\n" + other},
+		"c:25":  {farEnd{err: no}, "a server that turns us away, or one that does not speak SMTP\n" + other + tcp},
+		"d:25":  {farEnd{err: no, silent: true}, "a firewall may be between the two, or a server that is slow, or whose clients speak first\n       fix: minimail check --wait 60 # if it is slow\n" + other + tcp},
+		"e:465": {farEnd{err: no}, "this port waits for TLS, which the client speaks first\n" + tcp},
+		"f:25":  {farEnd{err: no, refused: openssh.FarRefused}, "the host cannot reach it: no mail server listens there, a firewall is between, or it has no such name\n       fix: ss -ltn # on the host: must list the port; start the mail server\n" + other},
+		"h:25": {farEnd{err: no, refused: openssh.Forbidden}, "the host's sshd does not let us forward to there\n       fix: # in the host's sshd_config: AllowTcpForwarding local, and PermitOpen must allow h:25\n" +
+			"       fix: # in front of the key in authorized_keys over there: restrict,port-forwarding,permitopen=\"h:25\",permitlisten=\"localhost:1\",command=\"/bin/false\"\n" +
+			"       fix: ssh -- far # asks for a new password, if the old one has expired: nothing is forwarded before\n" + other},
 		"127.0.0.1:25": {farEnd{err: no, refused: openssh.FarRefused}, "that is minimail's own port: the host is this machine\n       fix: minimail check --host HOST # one that has a mail server\n"},
 	} {
 		k := checkupOf(t, &out, "--forward", "25:1025:"+far)

@@ -2,14 +2,17 @@ package check
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"minimail/internal/daemon"
 	"minimail/internal/testbed"
+	"minimail/privdrop"
 	"minimail/tunnel/peer"
 )
 
@@ -117,14 +120,14 @@ func TestASocketMustBePossibleAndSafe(t *testing.T) {
 func TestEachForwardHasAPortAndATunnel(t *testing.T) {
 	var out strings.Builder
 	dir := t.TempDir()
-	k := checkupOf(t, &out, "--forward", "25:1025:a:25", "--forward", "*:2526:"+dir+"/s:b:25")
+	k := checkupOf(t, &out, "--forward", "25:1025:a:25", "--forward", "*:2526:"+dir+"/s:b:25", "--forward", "27:1027:c:25")
 	k.running = peer.Minimail{PID: 9}
 	held := func(at string, pid int) peer.Listener {
 		l := listenerAt(at)
 		l.Procs = []peer.Process{{PID: pid, Name: "nc"}}
 		return l
 	}
-	k.listeners = []peer.Listener{held("127.0.0.1:25", 9), held("[::1]:2526", 77), held("127.0.0.1:1025", 77), held("[::1]:1025", 77)}
+	k.listeners = []peer.Listener{held("127.0.0.1:25", 9), held("[::1]:2526", 77), held("127.0.0.1:1025", 77), held("[::1]:1025", 77), held("127.0.0.1:27", 9), held("[::1]:1027", 77)}
 	k.checkPorts()
 	const who = " is held by nc, pid 77, uid 0 (root)"
 	saysIn(t, &out, dir, "ports", "OK   port      25 is held by minimail itself, pid 9\n"+
@@ -132,7 +135,10 @@ func TestEachForwardHasAPortAndATunnel(t *testing.T) {
 		"       fix: minimail --forward 25:2025:a:25 # another port for the tunnel\n"+
 		"FAIL port      [::1]:2526"+who+"\n       fix: sudo kill 77\n"+
 		"       fix: minimail --forward 3526:DIR/s:b:25 # another port\n"+
-		"OK   tunnel    DIR/s can be made\n")
+		"OK   tunnel    DIR/s can be made\n"+
+		"OK   port      27 is held by minimail itself, pid 9\n"+
+		"WARN tunnel    [::1]:1027"+who+"; ssh will use the other address\n       fix: sudo kill 77\n"+
+		"       fix: minimail --forward 27:2027:c:25 # another port for the tunnel\n")
 	k.blind = os.ErrPermission
 	k.checkPorts()
 	says(t, &out, "blind", "WARN ports     permission denied\n       fix: lsof -nP -iTCP -sTCP:LISTEN # shows who listens\n")
@@ -143,4 +149,27 @@ func TestAsManyClientsAsFilesCanBeOpen(t *testing.T) {
 	k := checkupOf(t, &out, "--max-clients", "2")
 	k.checkLimit()
 	says(t, &out, "few", "OK   limits    open files: enough for 2 clients at a time\n")
+}
+
+func TestWhoeverChecksSeesHisOwnPortsAndHome(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	near := testbed.FreePort(t)
+	k := checkupOf(t, io.Discard, "-p", filepath.Join(t.TempDir(), "pid"), "--forward", fmt.Sprintf("%d:%d:a:25", l.Addr().(*net.TCPAddr).Port, near))
+	if err := k.become(nil); err != nil || k.who != nil {
+		t.Errorf("%v, %v", k.who, err)
+	}
+	me, err := privdrop.Lookup(fmt.Sprint(os.Getuid()))
+	if err != nil || k.files.Home != me.HomeDir || k.files.User != daemon.UserName() || k.files.Host != "far" {
+		t.Errorf("%+v, %v", k.files, err)
+	}
+	if k.lookAround(); runtime.GOOS != "linux" {
+		t.Skip("only Linux tells who listens")
+	}
+	if k.blind != nil || len(k.listeners) != 1 || k.listeners[0].At.String() != l.Addr().String() || len(k.listeners[0].Procs) != 1 || k.listeners[0].Procs[0].PID != os.Getpid() || k.running.PID != 0 {
+		t.Errorf("%v, %v, %v", k.listeners, k.blind, k.running)
+	}
 }

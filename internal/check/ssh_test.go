@@ -130,12 +130,18 @@ func TestAFailureOnTheWayIsAboutTheLoginThere(t *testing.T) {
 	}
 	// The key here has nothing to do with what is wrong there.
 	k.badKeys = []point{{"key", broken, "of no use", []string{"mend it"}}}
-	k.login = hears()
-	k.login.said.reader = openssh.NewReader(func() bool { return true })
-	k.login.said.hear("me@jump: Permission denied (publickey).", false)
-	k.login.said.hear("banner exchange: Connection to UNKNOWN port 65535: Broken pipe", true)
-	k.checkLogin(t.Context())
-	if got := out.String(); !strings.Contains(got, ": the host on the way does not accept the key, or wants more than that") || strings.Contains(got, "mend it") {
-		t.Errorf("got %s", got)
+	for first, want := range map[string]string{
+		"": "the host on the way does not accept the key, or wants more than that: a second factor, or a password, which nobody is there to type\n" +
+			"       fix: ssh-copy-id -i DIR/jump.pub -o Port=2222 jump\n       fix: DIR/ssh -v -o Port=2222 -- jump # shows which keys are offered, and what the host wants\n",
+		"debug1: Setting implicit ProxyCommand from ProxyJump: " + ssh + " -v -W '[%h]:%p' hop": "the host does not accept the key\n" +
+			"       fix: ssh-copy-id -i DIR/jump.pub hop\n       fix: DIR/ssh -v -- hop # shows which keys are offered\n       fix: sudo journalctl -u ssh # on the host: why, if it has the key\n",
+	} {
+		k.login = hears()
+		k.login.said.reader = openssh.NewReader(func() bool { return true })
+		k.login.said.hear(first, true)
+		k.login.said.hear("me@jump: Permission denied (publickey).", false)
+		k.login.said.hear("banner exchange: Connection to UNKNOWN port 65535: Broken pipe", true)
+		k.checkLogin(t.Context())
+		saysIn(t, &out, dir, first, "FAIL login     : "+want)
 	}
 }
