@@ -76,6 +76,41 @@ func TestWhoWaitsOutsideIsToldAfterHisPatienceAndGetsAPlaceThatIsFree(t *testing
 	})
 }
 
+// TestWhoIsGivenAPlaceWhenHeGivesUpHasNone, or else he has it and knows so.
+func TestWhoIsGivenAPlaceWhenHeGivesUpHasNone(t *testing.T) {
+	g := newGate(1, 0, nil)
+	ctx, stop := context.WithCancelCause(t.Context())
+	stop(ErrStopping)
+	for range 50 { // it is a race
+		who, err := g.enter(ctx, owned{})
+		if err == nil && who == "anybody" {
+			g.leave(who)
+		} else if !errors.Is(err, ErrStopping) || who != "" {
+			t.Fatalf("%q, %v", who, err)
+		}
+		if g.taken != 0 || len(g.line) != 0 || len(g.by) != 0 {
+			t.Fatalf("left: %+v", g)
+		}
+	}
+	var open *gate
+	if who, err := open.enter(ctx, owned{}); who != "" || !errors.Is(err, ErrStopping) {
+		t.Errorf("without a gate: %q, %v", who, err)
+	}
+}
+
+// TestTheHalfOfThePlacesThatAnOwnerCanHaveIsLessASixteenth, where owners are told
+// from each other.
+func TestTheHalfOfThePlacesThatAnOwnerCanHaveIsLessASixteenth(t *testing.T) {
+	for places, want := range map[int]int{1: 1, 2: 1, 3: 2, 15: 8, 16: 7, 31: 15, 32: 14, 256: 112} {
+		if got := newGate(places, 0, ownerOf).share(); got != want {
+			t.Errorf("%d of %d, want %d", got, places, want)
+		}
+		if got := newGate(places, 0, nil).share(); got != places {
+			t.Errorf("%d of %d", got, places)
+		}
+	}
+}
+
 func TestOneUserCannotHaveAllRoomToWaitIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(2, largeRoom, ownerOf)

@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 		if path := os.Getenv(pathVar); path != "" {
 			systemPath = strings.Split(path, ":")
 		}
+		if which := os.Getenv(refuseVar); which != "" {
+			panic(refused(which))
+		}
 		child(name)
 		os.Exit(0)
 	}
