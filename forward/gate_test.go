@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -262,5 +263,37 @@ func TestAnOwnersTurnComesAsSoonAsThePaceAllows(t *testing.T) {
 	}
 	if wait, ok := g.reserve("uid 1001", now, patience, rate); wait != 0 || !ok {
 		t.Errorf("another owner: %v, %v", wait, ok)
+	}
+}
+
+// TestOwnersAreForgottenWhenTheyAreTooMany: who comes from everywhere takes no memory.
+func TestOwnersAreForgottenWhenTheyAreTooMany(t *testing.T) {
+	g := newGate(1, 1, nil)
+	for i := range maxPaces {
+		for range 2 {
+			g.reserve(strconv.Itoa(i), time.Now(), time.Second, 1)
+		}
+	}
+	if n := len(g.paces); n != maxPaces {
+		t.Errorf("%d are known of %d", n, maxPaces)
+	}
+	g.reserve("another", time.Now(), time.Second, 1)
+	if n := len(g.paces); n != 1 {
+		t.Errorf("%d are known", n)
+	}
+}
+
+func TestABucketIsFilledAtItsRate(t *testing.T) {
+	var b bucket
+	now := time.Now()
+	for _, c := range []struct {
+		after       time.Duration
+		taken, want float64
+	}{{0, 0, 8}, {0, 5, 3}, {time.Second, 0, 5}, {time.Second / 2, 2, 4}, {time.Hour, 0, 8}, {0, 9, -1}, {time.Second, 0, 1}} {
+		now = now.Add(c.after)
+		b.level -= c.taken
+		if b.fill(now, 2, 8); b.level != c.want {
+			t.Errorf("after %s, and %v taken: %v, want %v", c.after, c.taken, b.level, c.want)
+		}
 	}
 }

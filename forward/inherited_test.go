@@ -1,9 +1,9 @@
 package forward
 
 import (
+	"fmt"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -27,18 +27,26 @@ func TestAPassedSocketIsTakenByThePortOrTheNameOfItsForward(t *testing.T) {
 	_, byName := passed(t, "2525")
 	other, nobodys := passed(t, "")
 	in := Inherited{byPort, byName, nobodys}
+	before := openFiles()
 	for _, p := range []int{port, 2525} {
 		ls, err := in.Take(Spec{Port: p})
 		if err != nil || len(ls) != 1 {
 			t.Errorf("for %d there are %d, %v", p, len(ls), err)
 		}
+		if n := openFiles(); n != before {
+			t.Errorf("%d descriptors are open, %d were before", n, before)
+		}
 		Close(ls)
+		before--
 	}
 	if ls, err := in.Take(Spec{Port: 1}); len(ls) > 0 || err != nil {
 		t.Errorf("for a port that was not passed: %v, %v", ls, err)
 	}
-	if err := in.Left(); err == nil || !strings.Contains(err.Error(), ":"+strconv.Itoa(other)+",") {
+	if err, want := in.Left(), fmt.Sprintf("the service manager passed a socket at 127.0.0.1:%d, and no --forward has that PORT", other); err == nil || err.Error() != want {
 		t.Errorf("what is left: %v", err)
+	}
+	if n := openFiles(); n != before {
+		t.Errorf("%d descriptors are open, %d were before", n, before)
 	}
 	nobodys.Close()
 	if err := (Inherited{}).Left(); err != nil {
@@ -53,7 +61,16 @@ func TestAPassedFileThatIsNoSocketIsNamed(t *testing.T) {
 	}
 	defer r.Close()
 	defer w.Close()
-	if _, err := (&Inherited{r}).Take(Spec{Port: 25}); err == nil || !strings.Contains(err.Error(), strconv.Quote(r.Name())) {
+	port, socket := passed(t, "")
+	before := openFiles()
+	ls, err := (&Inherited{socket, r}).Take(Spec{Port: port})
+	if want := fmt.Sprintf("the socket %q that the service manager passed is not one to listen on: ", r.Name()); ls != nil || err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v, %v", ls, err)
+	}
+	if n := openFiles(); n != before-1 {
+		t.Errorf("%d descriptors are open, %d were before", n, before)
+	}
+	if err, want := (Inherited{r}).Left(), fmt.Sprintf("the service manager passed a socket at %s, and no --forward has that PORT", r.Name()); err == nil || err.Error() != want {
 		t.Error(err)
 	}
 }

@@ -27,7 +27,7 @@ func Listen(hosts []string, port int, bound ...net.Listener) ([]net.Listener, er
 		switch {
 		case err == nil:
 			ls = append(ls, l)
-		case len(hosts) > 1 && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)):
+		case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT):
 			absent = err
 		default:
 			Close(ls)

@@ -3,6 +3,7 @@ package forward
 import (
 	"errors"
 	"net"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -132,4 +133,28 @@ func TestAPortInUseLeavesNothingBound(t *testing.T) {
 		return
 	}
 	t.Skip("found no port that is free at our first address")
+}
+
+// TestWhatIsBoundAlreadyIsTaken by its address and port, and nothing else is.
+func TestWhatIsBoundAlreadyIsTaken(t *testing.T) {
+	listen := func(network, address string) net.Listener {
+		l := must(net.Listen(network, address))
+		t.Cleanup(func() { l.Close() })
+		return l
+	}
+	socket, other, elsewhere := listen("unix", t.TempDir()+"/s"), listen("tcp", "127.0.0.1:0"), listen("tcp", "127.0.83.2:0")
+	port := elsewhere.Addr().(*net.TCPAddr).Port
+	ls, err := Listen([]string{"127.0.83.2", "127.0.83.3"}, port, socket, other, elsewhere)
+	if err != nil || len(ls) != 2 || ls[0] != elsewhere || ls[1].Addr().String() != net.JoinHostPort("127.0.83.3", strconv.Itoa(port)) {
+		t.Fatalf("%v, %v", ls, err)
+	}
+	ls[1].Close()
+}
+
+func TestAHostsNetworkIsOfItsFamilyAlone(t *testing.T) {
+	for host, want := range map[string]string{"0.0.0.0": "tcp4", "127.0.0.1": "tcp4", "::": "tcp6", "fe80::1%lo": "tcp6"} {
+		if got := network(host); got != want {
+			t.Errorf("%s for %s, want %s", got, host, want)
+		}
+	}
 }
