@@ -53,7 +53,9 @@ func TestBytesAndClientsAreCountedExactlyHoweverMuchAndHoweverItEnds(t *testing.
 
 func TestAClientThatGotNothingIsRefusedAndWhyIsKnown(t *testing.T) {
 	noLeaks(t)
+	var log journal
 	f := patient()
+	f.Log = log.log()
 	far := answering(t, "tcp", func(Stream) {})
 	c := call(t, serving(t, f, far.dial).addr)
 	_, _ = io.ReadAll(c)
@@ -65,6 +67,9 @@ func TestAClientThatGotNothingIsRefusedAndWhyIsKnown(t *testing.T) {
 	if s := f.Stats(); s.Served != 0 || s.Refused != 1 {
 		t.Errorf("%+v", s)
 	}
+	until(t, "it is in the log", func() bool {
+		return log.has(`"error":"` + errSilent.Error() + `","message":"client turned away"`)
+	})
 }
 
 func TestAClientThatLeavesWithoutWaitingForAnAnswerIsServed(t *testing.T) {

@@ -1,6 +1,11 @@
 package forward
 
-import "testing"
+import (
+	"errors"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
 
 func TestSoManyClientsAreServedAsThereAreFilesFor(t *testing.T) {
 	for _, c := range []struct {
@@ -25,9 +30,11 @@ func TestSoManyClientsAreServedAsThereAreFilesFor(t *testing.T) {
 
 func TestTheLimitOfFilesIsRaisedAsFarAsWeMay(t *testing.T) {
 	restore := lowLimit(t)
-	was, err := RaiseFileLimit()
+	raised, err := RaiseFileLimit()
+	var is unix.Rlimit
+	err = errors.Join(err, unix.Getrlimit(unix.RLIMIT_NOFILE, &is))
 	restore()
-	if err != nil || was < FilesFor(1) {
-		t.Errorf("%d, %v", was, err)
+	if err != nil || raised < FilesFor(1) || raised != is.Cur || is.Cur != is.Max {
+		t.Errorf("%d, %v; %+v", raised, err, is)
 	}
 }

@@ -149,6 +149,9 @@ func TestWhatIsBoundAlreadyIsTaken(t *testing.T) {
 		t.Fatalf("%v, %v", ls, err)
 	}
 	ls[1].Close()
+	if ls, err := Listen([]string{"127.0.83.2"}, port, elsewhere); err != nil || len(ls) != 1 || ls[0] != elsewhere {
+		t.Errorf("%v, %v", ls, err)
+	}
 }
 
 func TestAHostsNetworkIsOfItsFamilyAlone(t *testing.T) {
