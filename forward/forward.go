@@ -284,7 +284,10 @@ func (f *Forwarder) dial(client Stream, s *service) (server Stream, place string
 	if place, err = f.gate.enter(ctx, client); err != nil {
 		return nil, "", err
 	}
-	if server, err = s.dial(ctx); err != nil {
+	if err = context.Cause(s.open); err == nil { // it may be that of who was stopped
+		server, err = s.dial(ctx)
+	}
+	if err != nil {
 		f.gate.leave(place)
 	}
 	return server, place, err

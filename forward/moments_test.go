@@ -135,3 +135,21 @@ func TestAStopIsNoRefusalThatCounts(t *testing.T) {
 		t.Errorf("%v, at %s", why, at)
 	}
 }
+
+// TestNobodyIsDialedForWhenWeHaveStopped, also not who gets a place in that moment.
+func TestNobodyIsDialedForWhenWeHaveStopped(t *testing.T) {
+	f := patient()
+	f.gate = newGate(1, 0, nil)
+	_, ours := newWire()
+	open, stop := context.WithCancelCause(t.Context())
+	stop(ErrStopping)
+	s := service{open: open, dial: func(context.Context) (Stream, error) {
+		t.Error("dialed")
+		return nil, io.ErrUnexpectedEOF
+	}}
+	for range 50 { // it is a race
+		if c, place, err := f.dial(ours, &s); c != nil || !errors.Is(err, ErrStopping) || f.gate.taken != 0 {
+			t.Fatalf("%v, %q, %v; %d places are taken", c, place, err, f.gate.taken)
+		}
+	}
+}
