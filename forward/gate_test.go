@@ -254,6 +254,10 @@ func TestAnOwnerWhoIsNotKnownIsTheMachine(t *testing.T) {
 	if who := g.who(c); who != "127.0.0.1" {
 		t.Error(who)
 	}
+	_, pipe := net.Pipe()
+	if who := g.who(pipe); who != "anybody" {
+		t.Error(who)
+	}
 }
 
 // TestAnOwnersTurnComesAsSoonAsThePaceAllows: the first ones at once, then one
@@ -303,4 +307,22 @@ func TestABucketIsFilledAtItsRate(t *testing.T) {
 			t.Errorf("after %s, and %v taken: %v, want %v", c.after, c.taken, b.level, c.want)
 		}
 	}
+}
+
+func TestWhoLeavesBeforeHisTurnDoesNotComeIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(1, 0, nil)
+		now := time.Now()
+		g.pace.at = now // a burst has just been
+		for g.paces["anybody"] == nil || g.paces["anybody"].level >= 1 {
+			g.reserve("anybody", now, time.Hour, minPace/2)
+		}
+		ctx, late := context.WithTimeout(t.Context(), time.Hour)
+		defer late()
+		ctx, leave := context.WithCancelCause(ctx)
+		leave(ErrClientLeft)
+		if who, err := g.enter(ctx, owned{}); err != ErrClientLeft || time.Since(now) != 0 || g.taken != 0 {
+			t.Errorf("%q, %v, after %s; %d are in", who, err, time.Since(now), g.taken)
+		}
+	})
 }
