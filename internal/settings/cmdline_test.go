@@ -192,6 +192,7 @@ func TestOnlyWhatIsNearIsSuggested(t *testing.T) {
 		"h": "minimail --help lists the commands", "rabbit": "minimail --help lists the commands",
 		"me@host": "minimail --host me@host # if that is the host to log in to",
 		"--hots":  `did you mean "--host"?`, "--config": `did you mean "--settings"?`,
+		"--vorbase": `did you mean "--verbose"?`, "--verbbosse": `did you mean "--verbose"?`, "--vebse": `did you mean "--verbose"?`,
 		"--quiet": "minimail --help lists the options", "--bogus": "minimail --help lists the options", "-q": "minimail --help lists the options",
 		"-p2222": "--ssh-option Port=2222 # or Port in ~/.ssh/config", "-o": `did you mean "--ssh-option"?`, "-F": `did you mean "--ssh-config"?`,
 		"-px": "minimail --help lists the options", "restxyz": "minimail --help lists the commands", "ch": "minimail --help lists the commands", "che": `did you mean "check"?`,
