@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,13 +74,17 @@ func TestRootGivesTheControlSocketToWhomItBecomes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(testbed.PublicDir(t), "m.pid")
+	dir := testbed.PublicDir(t)
+	if err := errors.Join(os.Chown(dir, 0, 1), os.Chmod(dir, 0o755|os.ModeSetgid)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "m.pid")
 	l, err := ListenControl(path, who)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if fi, err := os.Lstat(controlSocket(path)); err != nil || OwnerOf(fi) != testbed.UidOf(t, testbed.RunAs) || fi.Mode().Perm() != 0o600 {
+	if fi, err := os.Lstat(controlSocket(path)); err != nil || OwnerOf(fi) != testbed.UidOf(t, testbed.RunAs) || fi.Mode().Perm() != 0o600 || fi.Sys().(*syscall.Stat_t).Gid != 1 {
 		t.Errorf("%v, %v", fi, err)
 	}
 	if l, err := ListenControl(path, &user.User{Uid: "x"}); err == nil || l != nil {

@@ -35,6 +35,16 @@ func TestAPidIsTheFirstLineOfAFileOfABearableSize(t *testing.T) {
 	}
 }
 
+func TestAPidFilesOwnerIsReadWithIt(t *testing.T) {
+	testbed.NeedRoot(t)
+	path := filepath.Join(testbed.PublicDir(t), "pid")
+	testbed.Write(t, path, "17")
+	testbed.GiveTo(t, path, testbed.Intruder)
+	if pid, owner, err := readPid(path); pid != 17 || owner != testbed.UidOf(t, testbed.Intruder) || err != nil {
+		t.Errorf("pid %d, owner %d, %v", pid, owner, err)
+	}
+}
+
 func TestAPidFileThatCannotBeReadSaysWhoCan(t *testing.T) {
 	dir := t.TempDir()
 	testbed.Write(t, filepath.Join(dir, "file"), "")

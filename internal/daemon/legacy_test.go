@@ -5,10 +5,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"minimail/internal/fail"
@@ -76,9 +78,20 @@ func TestAllIsHandedOver(t *testing.T) {
 		t.Errorf("in the pid file is %q", got)
 	}
 
-	hurried, ended := make(chan bool), make(chan bool)
-	go func() { h.Hears(func() { hurried <- true }); close(ended) }()
-	_ = p.wire.send(item{Is: "what else"}, log) // means nothing, and is not kept open
+	hurried, ended := make(chan int, 1), make(chan bool)
+	go func() {
+		n := 0
+		h.Hears(func() {
+			if n++; n == 1 {
+				hurried <- n
+			}
+		})
+		hurried <- n
+		close(ended)
+	}()
+	for range 2 {
+		_ = p.wire.send(item{Is: "what else"}, log) // means nothing
+	}
 	p.Hurry()
 	<-hurried
 
@@ -108,6 +121,9 @@ func TestAllIsHandedOver(t *testing.T) {
 	})
 	if got, err := io.ReadAll(client); !slices.Equal(at, []string{own.Addr().String()}) || string(got) != "hello" || err != nil {
 		t.Errorf("clients of %q; it has heard %q, %v", at, got, err)
+	}
+	if n := <-hurried; n != 1 {
+		t.Errorf("it is hurried %d times", n)
 	}
 	<-ended
 }
@@ -163,6 +179,36 @@ func TestAnHeirThatIsGoneGetsNothing(t *testing.T) {
 	}
 	if err := c.Close(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("and stays open: %v", err)
+	}
+}
+
+func TestTheNextUserGetsTheControlSocketUnlessItIsInAPlaceOfHis(t *testing.T) {
+	testbed.NeedRoot(t)
+	who, err := user.Lookup(testbed.RunAs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for users, want := range map[bool]string{false: testbed.RunAs, true: "root"} {
+		dir := testbed.PublicDir(t)
+		if users {
+			testbed.GiveTo(t, dir, testbed.RunAs)
+		}
+		path := filepath.Join(dir, "m.pid")
+		testbed.Write(t, controlSocket(path), "")
+		if err := os.Chown(controlSocket(path), 0, 1); err != nil {
+			t.Fatal(err)
+		}
+		p := &Predecessor{Legacy: Legacy{PidFile: &PidFile{path: path}}}
+		if err := p.GiveTo(who); err != nil {
+			t.Error(err)
+		}
+		fi, err := os.Lstat(controlSocket(path))
+		if err != nil || OwnerOf(fi) != testbed.UidOf(t, want) || fi.Sys().(*syscall.Stat_t).Gid != 1 {
+			t.Errorf("a place of the user's: %v: %+v, %v", users, fi.Sys(), err)
+		}
+		if err := p.GiveTo(&user.User{Uid: "x"}); err == nil {
+			t.Error("it is given to nobody")
+		}
 	}
 }
 

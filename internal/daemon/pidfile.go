@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -59,9 +58,6 @@ func Lock(path string, who *user.User) (*PidFile, error) {
 			return p, nil
 		}
 		var running ErrRunning
-		if errors.Is(err, fs.ErrNotExist) { // the directory
-			return nil, about("cannot open the pid file", path, "--pid-file", place, err)
-		}
 		if err != nil && !errors.As(err, &running) {
 			if place.real != filepath.Clean(path) { // by a link
 				return nil, about("cannot open the pid file", path+": its lock "+lockFile(place.real), "--pid-file", place, err)

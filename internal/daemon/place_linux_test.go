@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -39,5 +41,26 @@ func TestOnlyAReadOnlyFileSystemIsFrozen(t *testing.T) {
 	says(t, "a pid file", PidFileFits(path, nil), "cannot open the pid file "+path+": read-only file system", "--pid-file another FILE", fail.Failure)
 	if err := LogFits(filepath.Join(dir, "link"), nil); err != nil {
 		t.Errorf("where a link leads elsewhere: %v", err)
+	}
+}
+
+func TestALogThatRootMakesIsTheUsersAlone(t *testing.T) {
+	testbed.NeedRoot(t)
+	uid := testbed.UidOf(t, testbed.RunAs)
+	dir := testbed.PublicDir(t)
+	if err := errors.Join(os.Chown(dir, 0, gidOf(t, games)), os.Chmod(dir, 0o755|os.ModeSetgid)); err != nil {
+		t.Fatal(err)
+	}
+	place, err := Find(filepath.Join(dir, "log"), uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := place.Append(0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if fi, err := os.Lstat(place.real); err != nil || OwnerOf(fi) != uid || fi.Mode() != 0o600 || int(fi.Sys().(*syscall.Stat_t).Gid) != gidOf(t, games) {
+		t.Errorf("%v, %v", fi, err)
 	}
 }
