@@ -126,3 +126,48 @@ func TestAClientThatWasPassedOnIsHeldByNobodyElse(t *testing.T) {
 		t.Errorf("%d clients; after the end: %d bytes, %v", passed, n, err)
 	}
 }
+
+// TestWhoTakesOverHasAllTheTimeItNeeds, once it has been heard: neither side hangs
+// up because the other one waits for its clients.
+func TestWhoTakesOverHasAllTheTimeItNeeds(t *testing.T) {
+	p, path := lockedPidFile(t)
+	defer p.Release()
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "control"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for name, take := range map[string]func(heir, ours *wire) error{
+		"the heir": func(heir, ours *wire) error {
+			next := &Predecessor{wire: heir, files: p.files(), Legacy: Legacy{Control: l}}
+			if err := next.complete(path); err != nil {
+				return err
+			}
+			_ = ours.send(item{Is: "client"}, nil)
+			_, _, err := heir.receive()
+			return err
+		},
+		"the one before": func(heir, ours *wire) error {
+			_ = heir.send(item{Is: "ready", PID: 7}, nil)
+			heirs := make(chan *Heir, 1)
+			Control{Heirs: heirs, Legacy: func() Legacy { return Legacy{PidFile: p, Control: l} }}.handOver(ours)
+			if len(heirs) == 0 {
+				return io.EOF
+			}
+			return nil
+		},
+	} {
+		heir, ours := wires(t)
+		for _, w := range []*wire{heir, ours} {
+			_ = w.conn.SetDeadline(time.Now())
+		}
+		if name != "the heir" {
+			_ = heir.conn.SetDeadline(noDeadline)
+		} else {
+			_ = ours.conn.SetDeadline(noDeadline)
+		}
+		if err := take(heir, ours); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -119,6 +119,9 @@ func TestAllIsHandedOver(t *testing.T) {
 		_, _ = io.WriteString(c, "hello")
 		c.Close()
 	})
+	if err := p.wire.conn.Close(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the wire is open after the last client: %v", err)
+	}
 	if got, err := io.ReadAll(client); !slices.Equal(at, []string{own.Addr().String()}) || string(got) != "hello" || err != nil {
 		t.Errorf("clients of %q; it has heard %q, %v", at, got, err)
 	}
