@@ -257,10 +257,16 @@ func TestWhoHasGivenUpIsNoHeir(t *testing.T) {
 }
 
 func TestNobodyIsReplacedWhoHasNotLetGo(t *testing.T) {
-	p, _ := lockedPidFile(t)
+	p, path := lockedPidFile(t)
 	defer p.Release()
 	theirs, ours := wires(t)
 	pre := &Predecessor{PID: 7, wire: ours, Legacy: Legacy{PidFile: p}}
+	_ = p.claim(2147483647)
+	_ = theirs.send(item{Is: "yours"}, nil)
+	if err := pre.Replace(nil); err != nil || !pre.Taken() || testbed.Read(t, path) != strconv.Itoa(os.Getpid()) {
+		t.Errorf("%v, taken: %v; in the pid file is %s", err, pre.Taken(), testbed.Read(t, path))
+	}
+	pre.taken = false
 	theirs.close()
 	err := pre.Replace(nil)
 	if err == nil || !strings.HasPrefix(err.Error(), "pid 7 has not let go: ") || pre.Taken() || fail.HintOf(err) != "minimail status # tells whether it has ended, or somebody else was quicker" {
