@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,7 +25,9 @@ func TestClientsThatWaitGoToTheHeirAndTheQueueIsLeftToIt(t *testing.T) {
 	const waitingForAPlace = 4
 	ours, heirs := handsOver(t)
 	passed := make(chan net.Conn, 1+waitingForAPlace)
+	var log journal
 	f := patient()
+	f.Log = log.log()
 	f.MaxClients = 1
 	f.OnDialError = func(c Stream, err error) { c.Close(); t.Errorf("turned away: %v", err) }
 	f.Heir = func(at net.Addr) (func(net.Conn), bool) {
@@ -47,6 +50,9 @@ func TestClientsThatWaitGoToTheHeirAndTheQueueIsLeftToIt(t *testing.T) {
 	r.stop()
 	receive(t, "Serve's return", r.done)
 	n := len(passed)
+	if got := strings.Count(log.String(), "client passed on"); got != n {
+		t.Errorf("%d clients are passed on, and %d by the log", n, got)
+	}
 	for range n {
 		(<-passed).Close()
 	}

@@ -39,13 +39,21 @@ func TestWhoWaitsWhenWeStopMayGoOnIfAnHeirCannotBeGivenHim(t *testing.T) {
 				t.Errorf("%s: after %s: %v", name, d, context.Cause(open))
 			}
 		})
-		f := &Forwarder{DrainTimeout: time.Hour, Heir: c.heir}
-		open, closed := f.stopping(t.Context(), nil)
-		closed()
-		if open.Err() == nil || context.Cause(open) == ErrStopping {
-			t.Errorf("%s: when all is over: %v", name, context.Cause(open))
-		}
 	}
+	synctest.Test(t, func(t *testing.T) {
+		f := &Forwarder{DrainTimeout: time.Hour, Heir: func(net.Addr) (func(net.Conn), bool) {
+			t.Error("the heir is asked when all is over")
+			return nil, true
+		}}
+		ctx, stop := context.WithCancel(t.Context())
+		open, closed := f.stopping(ctx, nil)
+		closed()
+		stop()
+		synctest.Wait()
+		if open.Err() == nil || context.Cause(open) == ErrStopping {
+			t.Errorf("when all is over: %v", context.Cause(open))
+		}
+	})
 }
 
 // TestAListenerOfWhatCannotBeForwardedIsAnError: one of TLS, say.
