@@ -52,6 +52,7 @@ func TestTheLastLineAndTheStatusAreAboutTheWorstPoint(t *testing.T) {
 		{[]point{ok, in, {"far end", well, "220", nil}}, false, 1234567 * time.Microsecond, "all is well", "MINIMAIL OK - login: in; far end: 220| time=1.235s", 0, 0},
 		{[]point{ok, warn, in}, false, time.Nanosecond, "it works, with warnings: 1 of 3 points", "MINIMAIL WARNING - b: odd| time=0.000s", 1, 1},
 		{[]point{ok, warn, bad, bad}, false, 0, "something will not work: 2 of 4 points fail, 1 warn", "MINIMAIL CRITICAL - login: bad; login: bad", 2, 2},
+		{[]point{ok, bad}, false, 0, "something will not work: 1 of 2 points fail, 0 warn", "MINIMAIL CRITICAL - login: bad", 2, 2},
 		{[]point{bad}, true, 0, "not all has been looked at", "MINIMAIL UNKNOWN - login: bad", 2, 3},
 	} {
 		for nagios, want := range map[bool]string{false: c.person, true: c.nagios} {

@@ -32,19 +32,20 @@ func TestAKeyMustBeOfUseAtBoot(t *testing.T) {
 		login login
 		want  string
 	}{
-		"good":                  {map[string]string{"k": good}, "k", "", login{}, "OK   key       DIR/k, without a passphrase\n"},
-		"good after others":     {map[string]string{"k": locked, "l": good}, "m k l", "1 key\n", login{}, "OK   key       DIR/l, without a passphrase\n"},
-		"locked":                {map[string]string{"k": locked}, "k", "", login{}, "WARN key       DIR/k has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail\n" + off + own},
-		"locked, and an agent":  {map[string]string{"k": locked}, "k", "1 key\n2 keys\n", login{took: 1}, "WARN key       DIR/k has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail (your agent may have it now)\n" + off + own},
-		"of no use":             {map[string]string{"k": badFormat}, "k", "1 key\n", login{}, "FAIL key       DIR/k is of no use: Load key \"k\": invalid format\n" + own},
-		"somebody else's":       {map[string]string{"k": theirs}, "k", "", login{}, "FAIL key       DIR/k is of no use: Load key \"k\": Permission denied\n       fix: sudo chown me DIR/k\n       fix: sudo chmod 600 DIR/k\n"},
-		"that others can read":  {map[string]string{"k": tooOpen}, "k", "", login{}, "FAIL key       DIR/k is of no use: Load key \"k\": bad permissions\n       fix: sudo chown me DIR/k\n       fix: sudo chmod 600 DIR/k\n"},
-		"on a security key":     {map[string]string{"k": "is sk-ssh-ed25519@openssh.com AAAA"}, "k", "", login{}, "WARN key       DIR/k is on a security key: it wants to be touched, and nobody is there at boot\n" + own},
-		"only an agent's":       {nil, "m n", "1 key\n2 keys\n", login{}, "WARN key       only your agent has keys (2): there is none under sudo and at boot, and logins will fail there\n" + make},
-		"none, but a login":     {nil, "m", "", login{took: 1}, "WARN key       none of ssh's identity files is there, yet the login works: whether it does at boot is not known\n" + make1},
-		"none":                  {nil, "m n", "", login{}, "FAIL key       no key: ssh looks for DIR/m, DIR/n\n" + make},
-		"a public one":          {map[string]string{"k.pub": good}, "k.pub", "", login{}, "FAIL key       no key: ssh looks for DIR/k.pub\n" + own},
-		"a public one's public": {map[string]string{"k": good, "k.pub": good}, "k.pub", "", login{}, "FAIL key       no key: ssh looks for DIR/k.pub\n       fix: minimail check --ssh-option IdentityFile=DIR/k # not the public one\n"},
+		"good":                   {map[string]string{"k": good}, "k", "", login{}, "OK   key       DIR/k, without a passphrase\n"},
+		"good after others":      {map[string]string{"k": locked, "l": good}, "m k l", "1 key\n", login{}, "OK   key       DIR/l, without a passphrase\n"},
+		"locked":                 {map[string]string{"k": locked}, "k", "", login{}, "WARN key       DIR/k has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail\n" + off + own},
+		"locked, and an agent":   {map[string]string{"k": locked}, "k", "1 key\n", login{took: 1}, "WARN key       DIR/k has a passphrase: under sudo and at boot nobody is asked for it, and logins will fail (your agent may have it now)\n" + off + own},
+		"of no use":              {map[string]string{"k": badFormat}, "k", "1 key\n", login{}, "FAIL key       DIR/k is of no use: Load key \"k\": invalid format\n" + own},
+		"somebody else's":        {map[string]string{"k": theirs}, "k", "", login{}, "FAIL key       DIR/k is of no use: Load key \"k\": Permission denied\n       fix: sudo chown me DIR/k\n       fix: sudo chmod 600 DIR/k\n"},
+		"that others can read":   {map[string]string{"k": tooOpen}, "k", "", login{}, "FAIL key       DIR/k is of no use: Load key \"k\": bad permissions\n       fix: sudo chown me DIR/k\n       fix: sudo chmod 600 DIR/k\n"},
+		"on a security key":      {map[string]string{"k": "is sk-ssh-ed25519@openssh.com AAAA"}, "k", "", login{}, "WARN key       DIR/k is on a security key: it wants to be touched, and nobody is there at boot\n" + own},
+		"only an agent's":        {nil, "m n", "1 key\n2 keys\n", login{}, "WARN key       only your agent has keys (2): there is none under sudo and at boot, and logins will fail there\n" + make},
+		"only one of an agent's": {nil, "m n", "1 key\n", login{}, "WARN key       only your agent has keys (1): there is none under sudo and at boot, and logins will fail there\n" + make},
+		"none, but a login":      {nil, "m", "", login{took: 1}, "WARN key       none of ssh's identity files is there, yet the login works: whether it does at boot is not known\n" + make1},
+		"none":                   {nil, "m n", "", login{}, "FAIL key       no key: ssh looks for DIR/m, DIR/n\n" + make},
+		"a public one":           {map[string]string{"k.pub": good}, "k.pub", "", login{}, "FAIL key       no key: ssh looks for DIR/k.pub\n" + own},
+		"a public one's public":  {map[string]string{"k": good, "k.pub": good}, "k.pub", "", login{}, "FAIL key       no key: ssh looks for DIR/k.pub\n       fix: minimail check --ssh-option IdentityFile=DIR/k # not the public one\n"},
 	} {
 		dir := fakes(t)
 		for file, text := range c.keys {
