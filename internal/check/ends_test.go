@@ -1,6 +1,7 @@
 package check
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"minimail/forward"
 	"minimail/internal/testbed"
 	"minimail/tunnel/openssh"
 	"minimail/tunnel/peer"
@@ -232,5 +234,16 @@ func TestAPortSaysWhoHasIt(t *testing.T) {
 		k.running, k.listeners = c.running, c.listeners
 		k.checkPort(c.name, port, both, c.need, "another")
 		says(t, &out, fmt.Sprintf("%+v", c.listeners), c.want)
+	}
+}
+
+func TestWhenSSHHasEndedNoFarEndIsAsked(t *testing.T) {
+	t.Parallel()
+	ctx, end := context.WithCancelCause(t.Context())
+	why := errors.New("ssh has ended")
+	end(why)
+	f := forward.Spec{Port: 25, Far: "a:25"}
+	if got := new(login).talk(ctx, nil, f, time.Hour); got.err != why || got.Far != f.Far || got.silent {
+		t.Errorf("%+v", got)
 	}
 }
