@@ -1,10 +1,14 @@
 package serve
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -88,5 +92,41 @@ func TestBesideAnotherItsDoorsAreTakenOrClosed(t *testing.T) {
 	_, err = bindBeside(nil, []daemon.Door{{Listener: ls[0], Socket: "2"}})
 	if err == nil || err.Error() != "the service manager has bound port 2, and no --forward has that PORT" || fail.HintOf(err) != "sudo systemctl restart minimail" {
 		t.Errorf("%v, hint %q", err, fail.HintOf(err))
+	}
+}
+
+// TestAnotherMinimailAtAPortIsNamed: it is the same program.
+func TestAnotherMinimailAtAPortIsNamed(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe", "tcp4", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "TEST_ROLE=fake-server")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := forward.Spec{Binds: []string{"127.0.0.1"}}
+	f.Port, _ = strconv.Atoi(port)
+	_, err = bind([]forward.Spec{f}, nil)
+	if err == nil || err.Error() != "cannot listen on 127.0.0.1:"+port+": address already in use" {
+		t.Error(err)
+	}
+	pid := cmd.Process.Pid
+	if got, want := fail.HintOf(err), fmt.Sprintf("kill %d # another minimail, pid %d, serves there", pid, pid); got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
