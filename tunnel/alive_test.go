@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // silent is a far end that says nothing as long as w's first launch is there.
@@ -70,13 +72,18 @@ func TestADeadConnectionIsReplacedWhenAClientKnocks(t *testing.T) {
 
 func TestAFrozenHostIsNoticedByTheQuestionThatItDoesNotAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		cfg := Config{Idle: time.Hour, Command: func() Command { return Command{Probe: 10 * time.Second} }}
+		log := new(logBook)
+		cfg := Config{Idle: time.Hour, Log: zerolog.New(log), Command: func() Command { return Command{Probe: 10 * time.Second} }}
 		w := newWorld(t, cfg, life{freezes: time.Minute})
 		w.comes(never).connected().leaves()
 		time.Sleep(time.Minute)
 		k := w.comes(25*time.Second, silent(w)).connected().waitedFor(15*time.Second + dialTakes)
 		defer k.leaves()
 		w.launched(2)
+		const dead = `{"level":"warn","error":"the host has said nothing for 16 s, though ssh has asked","message":"the connection to the host is dead: the next client gets another"}` + "\n"
+		if n := log.count(dead); n != 1 {
+			t.Errorf("logged %d times: %s", n, log)
+		}
 	})
 }
 

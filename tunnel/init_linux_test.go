@@ -3,7 +3,6 @@ package tunnel
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,7 +12,7 @@ func TestAsTheFirstProcessOfAContainerWhatSSHLeavesBehindIsReaped(t *testing.T) 
 	if os.Geteuid() != 0 {
 		t.Skip("a process namespace needs root")
 	}
-	argv := fake("init", filepath.Join(short(t), "s"))
+	argv := fake("init")
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
 	out, err := cmd.CombinedOutput()

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -12,14 +11,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
@@ -263,80 +260,6 @@ func echo(args []string) int {
 		}
 	}()
 	return untilTerm()
-}
-
-// beParent runs a tunnel, and keeps it until it is killed.
-func beParent(args []string) int {
-	t := New(Config{Command: runs(fake("echo", "unix", args[0])), Idle: time.Hour, Log: zerolog.New(os.Stderr)})
-	go t.Run(context.Background())
-	if _, err := t.Dial(context.Background(), "unix", args[0], nil); err != nil {
-		say(err.Error())
-		return 1
-	}
-	fmt.Println("up")
-	select {}
-}
-
-// beInit runs a launch that leaves children behind, and reports whether they
-// have been reaped.
-func beInit(args []string) int {
-	t := New(Config{Command: runs(fake("grandfather", "member", args[0]))})
-	l := newLaunch(t.cfg.Command())
-	go func() {
-		for {
-			if c, err := net.Dial("unix", args[0]); err == nil {
-				defer c.Close()
-				return
-			}
-			time.Sleep(time.Millisecond)
-		}
-	}()
-	if err := t.ssh(l.life, l); err == nil || err.Error() != "the last line of ssh itself" {
-		say(fmt.Sprint("the launch ended because of ", err))
-		return 1
-	}
-	pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
-	say(fmt.Sprint("as pid ", os.Getpid(), ": ", pid, " ", err))
-	return 0
-}
-
-// bePoor has no descriptors left for a launch.
-func bePoor([]string) int {
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 3, Max: 3}); err != nil {
-		say(err.Error())
-		return 1
-	}
-	l := newLaunch(Command{Argv: []string{"/bin/true"}})
-	err := New(Config{}).ssh(l.life, l)
-	if f := failureOf(err); err == nil || !strings.HasPrefix(err.Error(), "cannot make a pipe for ssh: ") || f.kind != Unseen || f.hopeless {
-		say(fmt.Sprint("the launch ended because of ", err))
-		return 1
-	}
-	return 0
-}
-
-// beRich has an ambient capability, and says what it has and what ssh gets of it.
-func beRich([]string) int {
-	const look = "grep CapAmb /proc/self/status"
-	out, err := exec.Command("sh", "-c", look).Output()
-	if err != nil {
-		say(err.Error())
-		return 1
-	}
-	l := newLaunch(Command{Argv: []string{"sh", "-c", look + " >&2"}})
-	err = New(Config{}).ssh(l.life, l)
-	fmt.Printf("%q, %q", strings.Join(strings.Fields(string(out)), " "), fmt.Sprint(err))
-	return 0
-}
-
-// settle makes a directory the root, and says which uids then stand for anybody.
-func settle(args []string) int {
-	if err := syscall.Chroot(args[0]); err != nil {
-		say(err.Error())
-		return 1
-	}
-	fmt.Print(slices.DeleteFunc([]int{0, 1, 99, 1000, 65533, 65534, 65535}, func(uid int) bool { return !IsAnybody(uid) }))
-	return 0
 }
 
 // short is a directory whose name leaves room for a Unix socket's.

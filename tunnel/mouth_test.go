@@ -33,6 +33,16 @@ func TestWhatLiesInAPipeAtTheDeadlineIsRead(t *testing.T) {
 	if got, err := io.ReadAll(&mouth{f: r}); string(got) != "x" || !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read %q, %v", got, err)
 	}
+	if _, err := w.Write([]byte("much")); err != nil {
+		t.Fatal(err)
+	}
+	m, b := &mouth{f: r, left: maxLeft - 2}, make([]byte, 2)
+	if n, err := m.Read(b); n != 2 || err != nil {
+		t.Errorf("what may still be ssh's: read %d, %v", n, err)
+	}
+	if n, err := m.Read(b); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("what is not any more: read %d, %v", n, err)
+	}
 	// Whoever goes on saying things is left alone in the end.
 	go func() { // ends when r is closed
 		for {

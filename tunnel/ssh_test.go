@@ -180,6 +180,18 @@ func TestAFloodOfWordsIsLoggedInPart(t *testing.T) {
 	}
 }
 
+// Nobody but ssh has the other ends of its pipes open.
+func TestTheEndOfSSHsWordsIsSeenBeforeThatOfSSH(t *testing.T) {
+	const floods = "i=0; while [ $i -lt 2000 ]; do echo blah; i=$((i+1)); done >&2; exec sleep 60 >&- 2>&-"
+	r := command(t, Config{Command: runs([]string{"/bin/sh", "-c", floods})})
+	r.log.find(t, "ssh said more than is logged") // which is known at their end
+	select {
+	case err := <-r.err:
+		t.Errorf("ssh has ended, too: %v", err)
+	default:
+	}
+}
+
 func TestANearEndThatSSHCannotListenOnEndsTheLaunch(t *testing.T) {
 	for _, test := range []struct {
 		end   string

@@ -2,10 +2,15 @@ package tunnel
 
 import (
 	"os"
+	"runtime"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestOnlyTheHostsConnectionsAreMeantOrAllIfNoneIs(t *testing.T) {
@@ -24,6 +29,49 @@ func TestOnlyTheHostsConnectionsAreMeantOrAllIfNoneIs(t *testing.T) {
 		if got := only(slices.Clone(test.all), test.host); !slices.Equal(got, test.want) {
 			t.Errorf("of %v to %q: %v, want %v", test.all, test.host, got, test.want)
 		}
+	}
+}
+
+// forbidden runs f on a thread of its own for which pidfd_getfd(2) fails, as in
+// many a container, or with a kernel before 5.6.
+func forbidden(t *testing.T, with syscall.Errno, f func()) {
+	t.Helper()
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: unix.SYS_PIDFD_GETFD},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(with)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and end it with the goroutine
+		err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		if err == nil {
+			err = unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
+		}
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Skipf("no seccomp(2) here: %v", err)
+	}
+}
+
+func TestWhereTheKernelDoesNotLetUsNothingIsFoundNorLookedForAgain(t *testing.T) {
+	p := newPair(t, "127.0.0.1:0")
+	cmd, _ := processWith(t, stays, mustPipe(t), p.copy)
+	for _, with := range []syscall.Errno{unix.EPERM, unix.ENOSYS} {
+		forbidden(t, with, func() {
+			if found, again := find(cmd.Process.Pid); len(found) > 0 || again {
+				t.Errorf("%v: found %v, look again: %t", with, found, again)
+			}
+		})
+	}
+	if found, again := find(cmd.Process.Pid); len(found) != 1 || !again {
+		t.Errorf("elsewhere: found %v, look again: %t", found, again)
 	}
 }
 

@@ -6,7 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -33,6 +36,44 @@ func TestWhatIsWrongWithTheSettingsIsToldApartFromWhatIsWrongElsewhere(t *testin
 		case err == nil || err.Error() != test.want || errors.As(err, new(*exec.ExitError)) != test.exited || config != nil || c.Known() != nil:
 			t.Errorf("%s: %v, %q", name, err, config)
 		}
+	}
+}
+
+// ssh -G tells of a 0 of the user's the same as of none, so it is asked once more,
+// with another value behind all that the user has.
+func TestWhoWantsNoQuestionsIsToldFromWhoHasNoWish(t *testing.T) {
+	for _, test := range []struct {
+		file, answer, include string
+		want                  []string
+	}{
+		{"/c f", "echo serveraliveinterval 0", `"/c f"`, []string{"0"}},
+		{"/cfg", "echo serveraliveinterval 7777", `"/cfg"`, nil},
+		{"", "echo serveraliveinterval 7777", "~/.ssh/config /etc/ssh/ssh_config", nil},
+		{"", "exit 1", "~/.ssh/config /etc/ssh/ssh_config", nil},
+	} {
+		dir := t.TempDir()
+		ssh := script(t, dir, "ssh", `case "$*" in
+*/dev/stdin*) echo "$*" > `+dir+`/args; cat > `+dir+`/behind; `+test.answer+` ;;
+*) echo serveraliveinterval 0 ;;
+esac`)
+		c := &Client{Command: Command{Program: ssh, ConfigFile: test.file, Host: "far", Options: []string{"Port=22"}}}
+		config, err := c.Ask(t.Context())
+		if err != nil || !slices.Equal(config[alive], test.want) || !slices.Equal(c.Known()[alive], test.want) {
+			t.Errorf("%+v: %v, %q", test, err, config)
+		}
+		for file, want := range map[string]string{
+			"args":   "-G -N -F /dev/stdin -o Port=22 -- far\n",
+			"behind": "Include " + test.include + "\nMatch all\nserveraliveinterval 7777\n",
+		} {
+			if got, err := os.ReadFile(filepath.Join(dir, file)); err != nil || string(got) != want {
+				t.Errorf("%+v: %s %q, %v; want %q", test, file, got, err, want)
+			}
+		}
+	}
+	ssh := script(t, t.TempDir(), "ssh", `case "$*" in */dev/stdin*) echo it is asked; exit 1 ;; esac; echo serveraliveinterval 20`)
+	c := &Client{Command: Command{Program: ssh, Host: "far"}}
+	if config, err := c.Ask(t.Context()); err != nil || !slices.Equal(config[alive], []string{"20"}) {
+		t.Errorf("of 20 seconds: %q, %v", config, err)
 	}
 }
 
@@ -82,6 +123,32 @@ func TestAProgramThatIsGivenUpIsNoFaultOfItsOwn(t *testing.T) {
 	}()
 	if _, words, err := Ask(ctx, nil, ssh); err != context.Canceled || words != "words" {
 		t.Errorf("%q, %v", words, err)
+	}
+}
+
+// Whom it leaves behind has its output.
+func TestAProgramThatHasEndedIsNotWaitedForAnyMore(t *testing.T) {
+	t.Parallel() // for it takes a second
+	dir := t.TempDir()
+	ssh := script(t, dir, "ssh", "sleep 60 & echo $! >> "+dir+"/left; echo OpenSSH_9.7p1")
+	t.Cleanup(func() {
+		left, _ := os.ReadFile(filepath.Join(dir, "left"))
+		for _, s := range strings.Fields(string(left)) {
+			if pid, err := strconv.Atoi(s); err == nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	})
+	version := make(chan Version)
+	go func() {
+		v, _ := AskVersion(t.Context(), nil, ssh)
+		version <- v
+	}()
+	if out, _, err := Ask(t.Context(), nil, ssh); out != "OpenSSH_9.7p1\n" || !errors.Is(err, exec.ErrWaitDelay) {
+		t.Errorf("%q, %v", out, err)
+	}
+	if v := <-version; v != (Version{9, 7}) {
+		t.Errorf("%v", v)
 	}
 }
 

@@ -18,6 +18,19 @@ func TestWhatMinimailOverridesIsNamed(t *testing.T) {
 	}
 }
 
+func TestAnotherSSHIsTheWayIfThereIsAJumpHostOrTheProxyIsOne(t *testing.T) {
+	for keyword, values := range map[string]map[string]bool{
+		"proxyjump":    {"a": true, "none": false},
+		"proxycommand": {"ssh -W %h:%p a": true, "exec /usr/bin/ssh a": true, "nc ssh 22": false, "sshd": false, "none": false},
+	} {
+		for value, want := range values {
+			if got := (Config{keyword: {value}}).Jumps(); got != want {
+				t.Errorf("%s %s: %t", keyword, value, got)
+			}
+		}
+	}
+}
+
 func TestTheComplaintOfSSHsSettingsIsTheLineThatNamesTheMistake(t *testing.T) {
 	for words, want := range map[string]string{
 		"/c line 3: Bad port 'x'.\n/c: terminating, 1 bad configuration options": "/c line 3: Bad port 'x'.",

@@ -127,11 +127,8 @@ func (f Files) TryKey(ctx context.Context, path string) (public, why string) {
 // AgentKeys is how many keys the agent has that ssh would ask.
 func (f Files) AgentKeys(ctx context.Context) int {
 	var env []string
-	switch a, named := f.One("identityagent"), len(f.Config["identityagent"]) > 0; {
-	case named && a == "": // none
-		return 0
-	case named && a != "SSH_AUTH_SOCK" && !strings.HasPrefix(a, "$"):
-		env = []string{"SSH_AUTH_SOCK=" + f.Name(a)}
+	if a := f.One("identityagent"); len(f.Config["identityagent"]) > 0 && a != "SSH_AUTH_SOCK" && !strings.HasPrefix(a, "$") {
+		env = []string{"SSH_AUTH_SOCK=" + f.Name(a)} // empty: there is to be none
 	}
 	out, _, err := f.ask(ctx, env, "ssh-add", "-l")
 	if err != nil {

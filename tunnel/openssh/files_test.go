@@ -144,6 +144,7 @@ func TestTheAgentThatIsAskedIsTheOneThatSSHWouldAsk(t *testing.T) {
 case $SSH_AUTH_SOCK in
 /home/one) echo 256 a ;;
 /two) echo 256 a; echo 256 b ;;
+'') echo Could not open a connection to your authentication agent. >&2; exit 2 ;;
 *) echo The agent has no identities.; exit 1 ;;
 esac`)
 	for _, test := range []struct {

@@ -10,6 +10,7 @@ import (
 func TestTheHopThatFailsIsTheOneThatSpeaksLast(t *testing.T) {
 	const via = implicit + "ssh -v -W '[%h]:%p' "
 	const to = "debug1: Connecting to a [192.0.2.1] port 22."
+	const wayTimedOut = "Connection to UNKNOWN port 65535 timed out"
 	const blocked = "channel 0: open failed: connect failed: Connection refused"
 	a, b := Command{Program: "ssh", Host: "a"}, Command{Program: "ssh", Host: "b", Options: []string{"ProxyJump=a"}}
 	one := own(via + "a")
@@ -34,6 +35,13 @@ func TestTheHopThatFailsIsTheOneThatSpeaksLast(t *testing.T) {
 		"a banner that wants more":            {[][]said{two, rest("Authenticated with partial success.", letIn, denied), ended}, KeyRefused, b},
 		"a banner that names another":         {[][]said{two, rest(via+"evil", denied), ended}, KeyRefused, a},
 		"a second one that does":              {[][]said{two, rest(letIn, via+"evil", denied), ended}, KeyRefused, b},
+		"one, and a host that ends the login": {[][]said{one, rest(to, letIn), own(wayClosed)}, Closed, Command{}},
+		"one, and a host that is silent":      {[][]said{one, rest(to, letIn), own("Connection timed out during banner exchange", wayTimedOut)}, Silent, Command{}},
+		"one, and a host that falls silent":   {[][]said{one, rest(to, letIn), own(wayTimedOut)}, TimedOut, Command{}},
+		"one, of which nothing is known":      {[][]said{one, own("Connection timed out during banner exchange", wayTimedOut)}, WaySilent, a},
+		"two, the second hangs up":            {[][]said{two, rest(letIn, closedEarly, wayClosed), ended}, HungUp, b},
+		"two, the way to the first ends":      {[][]said{two, rest(closedEarly, wayClosed), ended}, WayEnded, a},
+		"two, the host refuses":               {[][]said{two, rest(letIn), own(denied)}, KeyRefused, Command{}},
 		"a banner of a session":               {[][]said{two, rest(blocked), ended}, JumpBlocked, a},
 		"more that let in than there are":     {[][]said{two, rest(letIn, letIn, letIn, letIn, blocked), ended}, JumpBlocked, b},
 	} {

@@ -47,6 +47,9 @@ func TestOurValuesAreThoseThatTheUserHasLeftOpen(t *testing.T) {
 		if got := c.Probe(); got != test.probe {
 			t.Errorf("%s: asks after %s, want %s", name, got, test.probe)
 		}
+		if jumps := strings.HasPrefix(name, "a jump host"); c.Jumps() != jumps {
+			t.Errorf("%s: another ssh is the way: %t", name, !jumps)
+		}
 		if h := c.NewReader().Read("debug1: Reading configuration data /c", true); h.Beside != test.loud {
 			t.Errorf("%s: a line of -v is beside the point: %t", name, h.Beside)
 		}
@@ -60,9 +63,9 @@ func TestTheSummaryOfAHostIsWholeAndHasNothingElse(t *testing.T) {
 	if got, want := c.Summary(Config{}, at), "far is me@far.example, port 22; ConnectTimeout 10 (minimail's); ServerAliveInterval 10 (minimail's); ServerAliveCountMax 5 (minimail's); TCPKeepAlive yes (ssh's)"; got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
-	c.theirs = Config{"connecttimeout": {"60"}, "serveraliveinterval": {"0"}, "controlmaster": {"auto"}, "gatewayports": {"yes"}}
+	c.theirs = Config{"connecttimeout": {"60"}, "serveraliveinterval": {"0"}, "controlmaster": {"auto"}}
 	at = Config{"user": {"me"}, "hostname": {"::1"}, "port": {"2222"}, "tcpkeepalive": {"no"}, "serveralivecountmax": {"3"}, "serveraliveinterval": {"0"}, "connecttimeout": {"60"}, "proxyjump": {"a"}, "proxycommand": {"ssh a"}}
-	if got, want := c.Summary(c.theirs, at), "far is me@::1, port 2222; ProxyJump a; ProxyCommand ssh a; overridden: ControlMaster auto, GatewayPorts yes; ConnectTimeout 60 (yours); ServerAliveInterval 0 (yours); ServerAliveCountMax 3 (ssh's); TCPKeepAlive no (yours)"; got != want {
+	if got, want := c.Summary(c.theirs, at), "far is me@::1, port 2222; ProxyJump a; ProxyCommand ssh a; overridden: ControlMaster auto; ConnectTimeout 60 (yours); ServerAliveInterval 0 (yours); ServerAliveCountMax 3 (ssh's); TCPKeepAlive no (yours)"; got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
 }
