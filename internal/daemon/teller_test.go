@@ -152,3 +152,13 @@ func TestTheManagersReloadEndsWithWhatItsDaemonSays(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestWhoHasLostItsStarterWaitsNoMore(t *testing.T) {
+	for _, starter := range []string{"", "1x"} { // is not our parent
+		t.Setenv(orphanOf, starter)
+		waitForManager()
+		if got, ok := os.LookupEnv(orphanOf); ok {
+			t.Errorf("ssh would hear of %q", got)
+		}
+	}
+}
