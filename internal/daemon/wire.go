@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -55,9 +54,6 @@ func (w *wire) Read(b []byte) (int, error) {
 	n, oobn, _, _, err := w.conn.ReadMsgUnix(b, oob)
 	n, oobn = max(n, 0), max(oobn, 0) // -1 comes with an error
 	w.came += int64(n)
-	if n == 0 && err == nil {
-		err = io.EOF
-	}
 	messages, parseErr := unix.ParseSocketControlMessage(oob[:oobn])
 	for _, m := range messages {
 		fds, rightsErr := unix.ParseUnixRights(&m)
