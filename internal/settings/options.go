@@ -58,7 +58,8 @@ func (l *list) Set(value string) error {
 	return nil
 }
 
-func (l *list) String() string { return strings.Join(l.all, " ") }
+// String is for the help, which tells the default at the end.
+func (l *list) String() string { return "" }
 
 // The words that an option may be for.
 var (
@@ -141,7 +142,7 @@ func app(words []Word, version string) *cli.App {
 		a.Flags = append(a.Flags, o.Flag)
 	}
 	for _, w := range words {
-		a.Commands = append(a.Commands, &cli.Command{Name: w.Name, Usage: w.Usage, HideHelp: true, Hidden: w.Usage == ""})
+		a.Commands = append(a.Commands, &cli.Command{Name: w.Name, Usage: w.Usage, Hidden: w.Usage == ""})
 	}
 	a.Setup()
 	return a
@@ -184,9 +185,7 @@ func optionLine(f cli.Flag) string {
 	if !doc.TakesValue() {
 		what, usage = "", doc.GetUsage()
 	}
-	if _, list := f.(*cli.GenericFlag); list {
-		// its default is told at the end
-	} else if v := doc.GetValue(); v != "" && doc.TakesValue() {
+	if v := doc.GetValue(); v != "" && doc.TakesValue() {
 		usage += " (" + strings.Trim(v, `"`) + ")"
 	}
 	return fmt.Sprintf("%-23s %s", names+" "+what, usage)
