@@ -35,7 +35,7 @@ func TestALineThatCannotBeReadSaysWhatIsWrongWithIt(t *testing.T) {
 		"--ssh-config /dev/zero":    {`--ssh-config "/dev/zero": expected a regular file: each ssh reads it anew`, ""},
 		"--host a$b":                {`--host "a$b": expected [user@]host as it is: no shell is there to expand it`, ""},
 		"--host a`b":                {"--host \"a`b\": expected [user@]host as it is: no shell is there to expand it", ""},
-		"--idle x --host -":         {`--idle "x": expected a time such as 30, 90s or 1m30s`, ""},
+		"--idle x --host=":          {`--idle "x": expected a time such as 30, 90s or 1m30s`, ""},
 		"--ssh-option A\tB=C":       {`--ssh-option "A\tB=C": expected KEYWORD=VALUE, as in ssh_config(5)`, ""},
 		"--settings=":               {`--settings "": expected a file name: it is empty`, ""},
 		"settings --nagios":         {"--nagios means nothing to settings: it is for check", ""},
