@@ -80,6 +80,17 @@ func TestTheOwnerOfAClientIsItsUser(t *testing.T) {
 	}
 }
 
+func TestTheOwnerOfAnotherUsersEndIsHe(t *testing.T) {
+	other := play(t, as(t, intruder, fake("server", "tcp4", "127.0.0.1:0")))
+	c := dial(t, "tcp4", other.at)
+	if _, err := c.Read(make([]byte, 1)); err != nil { // he has accepted it
+		t.Fatal(err)
+	}
+	if uid, ok := Owner(c); !ok || uid != uidOf(t, intruder) {
+		t.Errorf("uid %d, %v", uid, ok)
+	}
+}
+
 func TestWhoHasNotYetAcceptedHasNotGone(t *testing.T) {
 	for _, network := range families {
 		l := nearEnd(t, network)
