@@ -161,6 +161,8 @@ func TestAGreetingIsOneLineAndIsAnswered(t *testing.T) {
 	}{
 		{"220 far.test \r\n250 more\r\n", true, true, "220 far.test", "", "QUIT\r\n"},
 		{"220 far.test", true, false, "220 far.test", `its greeting has no end: "220 far.test"`, ""},
+		{"a\r\n", true, true, "a", "", "QUIT\r\n"},
+		{"220-far\r\n421 later\r\n", true, true, "421 later", "", "QUIT\r\n"},
 		{"hello\r\n", false, true, "hello", "", ""},
 		{"", true, false, "", "it ended the connection without a word", ""},
 		{"", false, false, "", "it ended the connection without a word", ""},

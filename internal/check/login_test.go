@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -48,6 +49,22 @@ exit 255
 	if k.Forwards[0].Near != "1025" {
 		t.Errorf("the forwards are %v", k.Forwards)
 	}
+}
+
+// TestAServerThatDoesNotSayGoodbyeIsLeftSoon: a second is enough.
+func TestAServerThatDoesNotSayGoodbyeIsLeftSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		go func() {
+			_, _ = theirs.Write([]byte("220 far\r\n"))
+			_, _ = theirs.Read(make([]byte, 100))
+		}()
+		began := time.Now()
+		if line, err := greeting(ours, true, time.Hour); line != "220 far" || err != nil || time.Since(began) != time.Second {
+			t.Errorf("%q, %v, after %s", line, err, time.Since(began))
+		}
+	})
 }
 
 // TestSSHIsAskedWhyThereIsNoFarEnd: what it says may come late, or never.
