@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"minimail/internal/fail"
 )
 
@@ -160,5 +162,36 @@ func TestWhoHasLostItsStarterWaitsNoMore(t *testing.T) {
 		if got, ok := os.LookupEnv(orphanOf); ok {
 			t.Errorf("ssh would hear of %q", got)
 		}
+	}
+}
+
+// TestADaemonTellsItsStarterOnItsStdout, and has ssh hear of neither that nor of
+// its starter's own service manager.
+func TestADaemonTellsItsStarterOnItsStdout(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "/run/x")
+	tell, err := tellStarter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tell.pipe.Close()
+	if v, ok := os.LookupEnv("NOTIFY_SOCKET"); ok || tell.Manager() != "" {
+		t.Errorf("NOTIFY_SOCKET is %q, its manager %q", v, tell.Manager())
+	}
+	var its, stdout unix.Stat_t
+	if err := errors.Join(unix.Fstat(int(tell.pipe.Fd()), &its), unix.Fstat(1, &stdout)); err != nil || its.Dev != stdout.Dev || its.Ino != stdout.Ino {
+		t.Errorf("it is another file: %v", err)
+	}
+	flags, err := unix.FcntlInt(tell.pipe.Fd(), unix.F_GETFD, 0)
+	if fd := tell.pipe.Fd(); err != nil || flags&unix.FD_CLOEXEC == 0 || fd < 3 {
+		t.Errorf("descriptor %d has the flags %#x, %v", fd, flags, err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	(&Teller{pipe: w}).Ready("it runs")
+	if err := w.Close(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the pipe is still open when it is ready: %v", err)
 	}
 }
