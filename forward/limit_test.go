@@ -34,7 +34,7 @@ func TestTheLimitOfFilesIsRaisedAsFarAsWeMay(t *testing.T) {
 	var is unix.Rlimit
 	err = errors.Join(err, unix.Getrlimit(unix.RLIMIT_NOFILE, &is))
 	restore()
-	if err != nil || raised < FilesFor(1) || raised != is.Cur || is.Cur != is.Max {
+	if err != nil || raised < FilesFor(1) || raised != uint64(is.Cur) || is.Cur != is.Max {
 		t.Errorf("%d, %v; %+v", raised, err, is)
 	}
 }

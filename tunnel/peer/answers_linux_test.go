@@ -44,7 +44,7 @@ func refusal(errno unix.Errno) []byte {
 }
 
 var (
-	one  = socket{netip.MustParseAddrPort("127.0.0.1:258"), 10, 4000000007, 4000000008, 1 << 63}
+	one  = socket{netip.MustParseAddrPort("127.0.0.1:258"), 10, 2000000007, 4000000008, 1 << 63}
 	two  = socket{netip.MustParseAddrPort("[fe80::102]:25"), 1, 7, 8, 9}
 	done = message(unix.NLMSG_DONE, make([]byte, 4))
 )
