@@ -279,12 +279,13 @@ func TestARowOfATableIsReadOrIsNone(t *testing.T) {
 	const local, rem, state, uid, inode = 1, 2, 3, 7, 9
 	at, remote := netip.MustParseAddrPort("127.0.0.1:25"), netip.MustParseAddrPort("127.0.0.2:65535")
 	good := socket{at: at, state: 10, uid: 105, inode: 18446744073709551615}
+	highest := ^uint32(0)
 	with := func(change func(*socket)) socket { s := good; change(&s); return s }
 	for line, want := range map[string]socket{
 		row(0, "0:"):             good,
 		row(0, "0:") + " 1 more": good,
 		row(state, "FF"):         with(func(s *socket) { s.state = 255 }),
-		row(uid, "4294967295"):   with(func(s *socket) { s.uid = 4294967295 }),
+		row(uid, "4294967295"):   with(func(s *socket) { s.uid = int(highest) }),
 		row(local, "00000000000000000000000001000000:001A"):       with(func(s *socket) { s.at = netip.MustParseAddrPort("[::1]:26") }),
 		row(local, "0000000000000000FFFF00000100007F:0019"):       good,
 		strings.TrimSuffix(row(0, "0:"), " 18446744073709551615"): {},
