@@ -36,9 +36,9 @@ func TestAllIsHandedOver(t *testing.T) {
 	defer log.Close()
 	managers, own := listener(t), listener(t)
 	heirs := make(chan *Heir)
-	var legacy Legacy
-	pidFile, held, control := answering(t, Control{Heirs: heirs, Legacy: func() Legacy { return legacy }})
-	legacy = Legacy{PidFile: held, Control: control, Doors: []Door{{managers, "25"}, {own, ""}}, Log: log, Env: []string{"a", "b"}}
+	legacy := make(chan Legacy, 1)
+	pidFile, held, control := answering(t, Control{Heirs: heirs, Legacy: func() Legacy { return <-legacy }})
+	legacy <- Legacy{PidFile: held, Control: control, Doors: []Door{{managers, "25"}, {own, ""}}, Log: log, Env: []string{"a", "b"}}
 
 	p, err := Precede(pidFile)
 	if err != nil {
@@ -133,9 +133,9 @@ func TestAllIsHandedOver(t *testing.T) {
 
 func TestWhoDoesNotTakeOverLeavesNothingOpen(t *testing.T) {
 	door := listener(t)
-	var legacy Legacy
-	pidFile, held, control := answering(t, Control{Heirs: make(chan *Heir), Legacy: func() Legacy { return legacy }})
-	legacy = Legacy{PidFile: held, Control: control, Doors: []Door{{door, ""}}}
+	legacy := make(chan Legacy, 1)
+	pidFile, held, control := answering(t, Control{Heirs: make(chan *Heir), Legacy: func() Legacy { return <-legacy }})
+	legacy <- Legacy{PidFile: held, Control: control, Doors: []Door{{door, ""}}}
 	p, err := Precede(pidFile)
 	if err != nil {
 		t.Fatal(err)
