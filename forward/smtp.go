@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,18 @@ func Greeted(ctx context.Context, c net.Conn) error {
 		return errNoGreeting
 	}
 	return nil
+}
+
+// ReadReply reads a reply to its end, which may have several lines (RFC 5321, 4.2.1),
+// and returns the first one, or the last that is none of 2yz.
+func ReadReply(r *bufio.Reader) (line string, err error) {
+	line, err = r.ReadString('\n')
+	for last := line; err == nil && len(last) > 3 && last[3] == '-'; {
+		if last, err = r.ReadString('\n'); err == nil && last[0] != '2' {
+			line = last
+		}
+	}
+	return line, err
 }
 
 // maxReply is the longest reply line, its end included (RFC 5321, 4.5.3.1.5).

@@ -22,13 +22,13 @@ import (
 // checkLogin is about the host: does it let us in? If not, what that means, and
 // what mends it, is openssh's to say.
 func (c *checkup) checkLogin(ctx context.Context) {
-	l, v := c.login, c.login.said.verdict()
+	l, v := c.login, c.login.said.Verdict()
 	switch {
 	case l.said == nil:
 		c.add("login", broken, "not tried: see above", "# first mend what fails above")
 		return
 	case l.works():
-		c.add("login", well, fmt.Sprintf("%s lets us in, %s", c.Host, l.said.where()))
+		c.add("login", well, fmt.Sprintf("%s lets us in, %s", c.Host, l.said.String()))
 		return
 	}
 	text, fixes := v.Means.Advice(c.where(ctx, v))
@@ -37,7 +37,7 @@ func (c *checkup) checkLogin(ctx context.Context) {
 	case v.Means == openssh.KeyRefused && len(c.badKeys) > 0:
 		text = "ssh had no key that it could use, see key above"
 		fixes = c.badKeys[0].Fixes
-	case v.Means == openssh.KeyRefused && l.said.tried == 0 && l.said.step(openssh.KeysExchanged) > 0:
+	case v.Means == openssh.KeyRefused && l.said.Tried() == 0 && l.said.Step(openssh.KeysExchanged) > 0:
 		text = "ssh has offered it no key"
 		fixes = []string{c.sshByHand("-v") + " # tells why: there is none, or PreferredAuthentications, PubkeyAuthentication, PubkeyAcceptedAlgorithms or RequiredRSASize forbids it"}
 	case v.Means == openssh.HostKey:

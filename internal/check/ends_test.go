@@ -18,10 +18,10 @@ import (
 
 // hears is a login in which ssh has said this, 5 ms after each other.
 func hears(lines ...string) login {
-	h := &hearer{began: time.Now(), reader: openssh.NewReader(func() bool { return false }), more: make(chan struct{}, 1), steps: map[openssh.Step]time.Duration{}}
+	h := openssh.NewHearing(openssh.NewReader(func() bool { return false }))
 	for _, line := range lines {
 		time.Sleep(5 * time.Millisecond)
-		h.hear(line, true)
+		h.Hear(line, true)
 	}
 	return login{said: h, err: errors.New("no tunnel to far: " + strings.Join(lines[max(0, len(lines)-1):], ""))}
 }
@@ -83,17 +83,17 @@ func TestALoginThatWorksTellsWhereItsTimeWasSpent(t *testing.T) {
 			says(t, &out, "login", "OK   login     far lets us in, "+want+"\n")
 		}
 		l := hears()
-		l.said.hear(keys, false) // somebody else's words on stderr
-		if l.works() || l.said.step(openssh.KeysExchanged) != 0 || (login{}).works() {
+		l.said.Hear(keys, false) // somebody else's words on stderr
+		if l.works() || l.said.Step(openssh.KeysExchanged) != 0 || (login{}).works() {
 			t.Error("what others say counts as ssh's")
 		}
 		select {
-		case <-l.said.more:
+		case <-l.said.More:
 		default:
 			t.Error("nobody is told of a line")
 		}
-		if l.said.hear(letIn, true); l.said.step(openssh.Authenticated) != time.Microsecond {
-			t.Errorf("a step that took no time is not to be told from none: %v", l.said.step(openssh.Authenticated))
+		if l.said.Hear(letIn, true); l.said.Step(openssh.Authenticated) != time.Microsecond {
+			t.Errorf("a step that took no time is not to be told from none: %v", l.said.Step(openssh.Authenticated))
 		}
 	})
 }

@@ -106,7 +106,7 @@ func (c *checkup) checkHostKey(ctx context.Context) {
 		learn = c.sshByHand("-o", "StrictHostKeyChecking=ask", "-o", "UserKnownHostsFile="+c.files.Name("~/.ssh/known_hosts")) +
 			" # compare the fingerprint, say yes, and take UserKnownHostsFile away"
 	}
-	v := c.login.said.verdict()
+	v := c.login.said.Verdict()
 	switch refused, hidden := v.Means == openssh.HostKey && !v.OnTheWay, c.files.Unreadable(); {
 	case c.login.works() && file == "" && !c.files.KeepsHosts() && c.files.AsksNobody():
 		c.add("host key", doubtful, "ssh takes any host for "+name+" and forgets it ("+strict+", UserKnownHostsFile "+c.files.Config["userknownhostsfile"][0]+"): who is in between can read all mail", learn)

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"minimail/forward"
@@ -25,9 +24,9 @@ import (
 // ends: a running minimail, its ports and its back-off are not concerned, and
 // it works with a key that may do nothing but forward.
 type login struct {
-	said *hearer       // nil: it was not tried
-	err  error         // why ssh ended, or could not be tried
-	took time.Duration // until the first far end spoke
+	said *openssh.Hearing // nil: it was not tried
+	err  error            // why ssh ended, or could not be tried
+	took time.Duration    // until the first far end spoke
 	ends []farEnd
 }
 
@@ -40,7 +39,7 @@ type farEnd struct {
 }
 
 // works reports whether the host let us in: an ssh may not say so.
-func (l login) works() bool { return l.took > 0 || l.said.step(openssh.Authenticated) > 0 }
+func (l login) works() bool { return l.took > 0 || l.said.Step(openssh.Authenticated) > 0 }
 
 // silence is how long a server that need not speak first is listened to, and
 // maxGreeting how much is read, in bytes: a reply line has 512 (RFC 5321, 4.5.3.1.5).
@@ -51,7 +50,7 @@ func (c *checkup) tryLogin(ctx context.Context) {
 	if c.client == nil {
 		return
 	}
-	c.login.said = &hearer{began: time.Now(), reader: c.client.NewReader(), more: make(chan struct{}, 1), steps: map[openssh.Step]time.Duration{}}
+	c.login.said = openssh.NewHearing(c.client.NewReader())
 	dir, err := os.MkdirTemp("/tmp", "minimail-check-") // a socket's name is short (unix(7))
 	if err != nil {
 		c.login.said = nil
@@ -73,7 +72,11 @@ func (c *checkup) tryLogin(ctx context.Context) {
 		NearEnds: forward.NearEnds(forwards),
 		Idle:     time.Hour, // until we are through
 		Prove:    peer.Prover(argv),
-		Listen:   func() func(string, bool) tunnel.Meaning { return c.login.said.hear },
+		Listen: func() func(string, bool) tunnel.Meaning {
+			return func(line string, fromLog bool) tunnel.Meaning {
+				return tunnel.Meaning(c.login.said.Hear(line, fromLog))
+			}
+		},
 		Changed: func(now tunnel.Status) {
 			if now.State == tunnel.BackingOff {
 				fail(now.Why) // one knock is enough
@@ -122,7 +125,7 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, pati
 		end.silent = end.greeting == "" && errors.Is(context.Cause(waiting), context.DeadlineExceeded)
 		l.askWhy(ctx, &end)
 	} else if l.took == 0 {
-		l.took = time.Since(l.said.began)
+		l.took = time.Since(l.said.Began)
 	}
 	return end
 }
@@ -130,17 +133,13 @@ func (l *login) talk(ctx context.Context, t *tunnel.Tunnel, f forward.Spec, pati
 // greeting is the first line of a server's, and takes leave as one should: some
 // servers log the others.
 func greeting(conn net.Conn, smtp bool, patience time.Duration) (string, error) {
+	r := bufio.NewReaderSize(io.LimitReader(conn, 4*maxGreeting), maxGreeting)
+	read := forward.ReadReply
 	if !smtp {
-		patience = silence
+		patience, read = silence, func(r *bufio.Reader) (string, error) { return r.ReadString('\n') }
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	r := bufio.NewReaderSize(io.LimitReader(conn, 4*maxGreeting), maxGreeting)
-	line, err := r.ReadString('\n')
-	for last := line; smtp && err == nil && len(last) > 3 && last[3] == '-'; { // a reply of several lines (RFC 5321, 4.2.1)
-		if last, err = r.ReadString('\n'); err == nil && last[0] != '2' {
-			line = last
-		}
-	}
+	line, err := read(r)
 	if err != nil && line == "" && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return "", errors.New("it ended the connection without a word")
 	}
@@ -158,15 +157,15 @@ func greeting(conn net.Conn, smtp bool, patience time.Duration) (string, error) 
 // askWhy looks for the words with which ssh explains that there is no far end;
 // the connection's end may have overtaken them.
 func (l *login) askWhy(ctx context.Context, end *farEnd) {
-	in := func() bool { return l.said.step(openssh.Authenticated) > 0 }
+	in := func() bool { return l.said.Step(openssh.Authenticated) > 0 }
 	for late := time.After(3 * time.Second); ; {
-		if v := l.said.verdict(); in() && (v.Means == openssh.Forbidden || v.Means == openssh.FarRefused) {
+		if v := l.said.Verdict(); in() && (v.Means == openssh.Forbidden || v.Means == openssh.FarRefused) {
 			_, why, _ := strings.Cut(v.Line, "open failed: ")
 			end.err, end.refused = errors.New(why), v.Means
 			return
 		}
 		select {
-		case <-l.said.more:
+		case <-l.said.More:
 		case <-ctx.Done():
 			if in() {
 				end.err, end.refused = context.Cause(ctx), openssh.LinkLost
@@ -176,84 +175,4 @@ func (l *login) askWhy(ctx context.Context, end *farEnd) {
 			return
 		}
 	}
-}
-
-// A hearer hears what check's ssh says.
-type hearer struct {
-	began  time.Time
-	reader *openssh.Reader
-	more   chan struct{} // has something if there is something new
-
-	mu    sync.Mutex
-	steps map[openssh.Step]time.Duration // until each
-	key   string                         // that the host accepts
-	tried int                            // keys that were offered
-}
-
-// hear tells the tunnel what a line of ssh's means.
-func (h *hearer) hear(line string, fromLog bool) tunnel.Meaning {
-	m := tunnel.Meaning(h.reader.Read(line, fromLog))
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	step, key := openssh.ReadStep(line)
-	switch {
-	case m.LetIn:
-		step = openssh.Authenticated
-	case !fromLog:
-		step = ""
-	case step == openssh.KeyOffered:
-		h.tried++
-	case step == openssh.KeyAccepted:
-		h.key = key
-	}
-	if h.steps[step] == 0 {
-		h.steps[step] = max(time.Since(h.began), time.Microsecond)
-	}
-	select {
-	case h.more <- struct{}{}:
-	default:
-	}
-	return m
-}
-
-// step is how long it took until a step was taken; 0: it was not.
-func (h *hearer) step(s openssh.Step) time.Duration {
-	if h == nil {
-		return 0
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.steps[s]
-}
-
-// verdict is what ssh's words mean.
-func (h *hearer) verdict() openssh.Verdict {
-	if h == nil {
-		return openssh.Verdict{}
-	}
-	return h.reader.Verdict()
-}
-
-// where tells on what the time of a login was spent. Of a step that ssh does not
-// tell of there is nothing: a ProxyCommand has its own.
-func (h *hearer) where() string {
-	var all []string
-	last := time.Duration(0)
-	for _, s := range []openssh.Step{openssh.Resolved, openssh.Connected, openssh.KeysExchanged, openssh.Authenticated} {
-		if end := h.step(s); end > 0 {
-			all = append(all, fmt.Sprintf("%s %d ms", s, (end-last).Milliseconds()))
-			last = end
-		}
-	}
-	text := fmt.Sprintf("in %d ms", last.Milliseconds())
-	if len(all) > 1 {
-		text += " (" + strings.Join(all, ", ") + ")"
-	}
-	if h.key != "" {
-		text += ", by " + h.key
-	}
-	if n := h.tried - 1; n > 0 && h.key != "" {
-		text += fmt.Sprintf("; keys tried before it, a round trip each: %d, which IdentitiesOnly and IdentityFile save", n)
-	}
-	return text
 }

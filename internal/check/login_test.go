@@ -31,7 +31,7 @@ exit 255
 `)
 	k.tryLogin(t.Context())
 	const why = "ssh: Could not resolve hostname far: Name or service not known"
-	if l := k.login; l.said == nil || l.works() || l.took != 0 || l.said.verdict().Means != openssh.NoSuchHost || l.err == nil || !strings.Contains(l.err.Error(), why) || len(l.ends) != 2 {
+	if l := k.login; l.said == nil || l.works() || l.took != 0 || l.said.Verdict().Means != openssh.NoSuchHost || l.err == nil || !strings.Contains(l.err.Error(), why) || len(l.ends) != 2 {
 		t.Fatalf("%+v", l)
 	}
 	for i, e := range k.login.ends {
@@ -94,7 +94,7 @@ func TestSSHIsAskedWhyThereIsNoFarEnd(t *testing.T) {
 			go func() {
 				for _, line := range c.lines {
 					time.Sleep(time.Second)
-					if m := l.said.hear(line, true); m.LetIn != (line == letIn) {
+					if m := l.said.Hear(line, true); m.LetIn != (line == letIn) {
 						t.Errorf("%s is taken for %+v", line, m)
 					}
 				}

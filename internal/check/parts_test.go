@@ -144,7 +144,7 @@ func TestAFileIsNotTakenForAKeyWithAPassphraseForItsName(t *testing.T) {
 // TestTheEndMayOvertakeTheWordsOfTheLogin: ssh says both, but not in one place.
 func TestTheEndMayOvertakeTheWordsOfTheLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		said := &hearer{began: time.Now(), reader: new(openssh.Client).NewReader(), more: make(chan struct{}, 1), steps: map[openssh.Step]time.Duration{}}
+		said := openssh.NewHearing(new(openssh.Client).NewReader())
 		ctx, ends := context.WithCancelCause(t.Context())
 		l, end, done := &login{said: said}, farEnd{}, make(chan struct{})
 		go func() {
@@ -152,7 +152,7 @@ func TestTheEndMayOvertakeTheWordsOfTheLogin(t *testing.T) {
 			l.askWhy(ctx, &end)
 		}()
 		synctest.Wait()
-		said.hear(`Authenticated to 192.0.2.1 ([192.0.2.1]:22) using "publickey".`, true)
+		said.Hear(`Authenticated to 192.0.2.1 ([192.0.2.1]:22) using "publickey".`, true)
 		synctest.Wait()
 		why := errors.New("the host has hung up")
 		ends(why)

@@ -10,10 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"minimail/internal/daemon"
 	"minimail/internal/fail"
@@ -43,10 +40,6 @@ func (c *checkup) checkSSH(ctx context.Context) {
 	}
 }
 
-// unreadable is of a file of ssh_config that ssh may not read, or does not trust
-// (read_config_file_depth in readconf.c).
-var unreadable = regexp.MustCompile("^Bad owner or permissions on (.+)$|^Can't open user config file (.+): Permission denied$")
-
 // checkConfig tells what ssh makes of ssh_config and our options. If ssh does
 // not like them, a login is not tried; if it takes its time, it is.
 func (c *checkup) checkConfig(ctx context.Context) {
@@ -69,8 +62,8 @@ func (c *checkup) checkConfig(ctx context.Context) {
 	case err != nil:
 		c.client = nil
 		_, fixes := openssh.BadSettings.Advice(c.where(ctx, openssh.Verdict{}))
-		if m := unreadable.FindStringSubmatch(err.Error()); m != nil {
-			fixes = []string{fail.Quote("sudo", "chown", daemon.UserName(), m[1]+m[2]) + " && " + fail.Quote("sudo", "chmod", "600", m[1]+m[2])}
+		if file := openssh.Unreadable(err); file != "" {
+			fixes = []string{fail.Quote("sudo", "chown", daemon.UserName(), file) + " && " + fail.Quote("sudo", "chmod", "600", file)}
 		}
 		c.add("ssh -G", broken, fmt.Sprintf("ssh does not like its settings: %v", err), fixes...)
 	case c.files.FIFO() != "":
@@ -116,15 +109,6 @@ func (c *checkup) addFile(err error, v verdict, named bool) {
 	c.add("files", v, err.Error(), fail.Fix(err))
 }
 
-// isClosed reports whether a file or a directory is there that we may not read, or enter.
-func isClosed(name string) bool {
-	need := uint32(unix.R_OK)
-	if settings.IsDir(name) {
-		need = unix.X_OK
-	}
-	return errors.Is(unix.Access(name, need), fs.ErrPermission)
-}
-
 // checkHome is about the user, his home and ~/.ssh, without which ssh may do.
 func (c *checkup) checkHome() {
 	me := fmt.Sprintf("%s, uid %d, home %s", daemon.UserName(), os.Getuid(), cmp.Or(c.files.Home, "unknown"))
@@ -140,7 +124,7 @@ func (c *checkup) checkHome() {
 	}
 	c.add("user", well, me)
 	for _, name := range []string{c.files.Home, ssh, filepath.Join(ssh, "config")} {
-		if isClosed(name) && (c.SSHConfig == "" || settings.IsDir(name)) {
+		if settings.IsClosed(name) && (c.SSHConfig == "" || settings.IsDir(name)) {
 			c.add("~/.ssh", doubtful, "ssh cannot look into "+name+", and does without",
 				fail.Quote("sudo", "chown", c.files.User, name)+" && "+fail.Quote("sudo", "chmod", "u+rwX", name))
 			return

@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,11 +137,10 @@ func TestAFailureOnTheWayIsAboutTheLoginThere(t *testing.T) {
 		"debug1: Setting implicit ProxyCommand from ProxyJump: " + ssh + " -v -W '[%h]:%p' hop": "the host does not accept the key\n" +
 			"       fix: ssh-copy-id -i DIR/jump.pub hop\n       fix: DIR/ssh -v -- hop # shows which keys are offered\n       fix: sudo journalctl -u ssh # on the host: why, if it has the key\n",
 	} {
-		k.login = hears()
-		k.login.said.reader = openssh.NewReader(func() bool { return true })
-		k.login.said.hear(first, true)
-		k.login.said.hear("me@jump: Permission denied (publickey).", false)
-		k.login.said.hear("banner exchange: Connection to UNKNOWN port 65535: Broken pipe", true)
+		k.login = login{said: openssh.NewHearing(openssh.NewReader(func() bool { return true })), err: errors.New("no tunnel to far: ")}
+		k.login.said.Hear(first, true)
+		k.login.said.Hear("me@jump: Permission denied (publickey).", false)
+		k.login.said.Hear("banner exchange: Connection to UNKNOWN port 65535: Broken pipe", true)
 		k.checkLogin(t.Context())
 		saysIn(t, &out, dir, first, "FAIL login     : "+want)
 	}

@@ -1,10 +1,14 @@
 package settings
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"minimail/internal/fail"
 )
@@ -100,6 +104,15 @@ func userRunDirs() (dirs []string) {
 		dirs = append(dirs, dir)
 	}
 	return dirs
+}
+
+// IsClosed reports whether a file or a directory is there that we may not read, or enter.
+func IsClosed(name string) bool {
+	need := uint32(unix.R_OK)
+	if IsDir(name) {
+		need = unix.X_OK
+	}
+	return errors.Is(unix.Access(name, need), fs.ErrPermission)
 }
 
 // IsDir reports whether name is a directory that is there.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -77,4 +78,16 @@ func (c Config) Jumps() bool {
 	}
 	program, _, _ := strings.Cut(strings.TrimPrefix(c.One("proxycommand"), "exec "), " ")
 	return filepath.Base(program) == "ssh"
+}
+
+var unreadable = regexp.MustCompile("^Bad owner or permissions on (.+)$|^Can't open user config file (.+): Permission denied$")
+
+// Unreadable is the file of ssh_config that ssh may not read, or does not trust
+// (read_config_file_depth in readconf.c), if that is why it does not like its
+// settings, or "".
+func Unreadable(why error) string {
+	if m := unreadable.FindStringSubmatch(why.Error()); m != nil {
+		return m[1] + m[2]
+	}
+	return ""
 }

@@ -84,7 +84,7 @@ func TestEachStepOfALoginIsRead(t *testing.T) {
 		"debug1: Server accepts key: /home/me/a key ED25519 SHA256:abc and more of that": {"", ""},
 		"Connection established.":                                                        {"", ""},
 	} {
-		if step, key := ReadStep(line); string(step) != want[0] || key != want[1] {
+		if step, key := readStep(line); string(step) != want[0] || key != want[1] {
 			t.Errorf("%q: %q, %q", line, step, key)
 		}
 	}

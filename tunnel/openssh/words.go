@@ -212,9 +212,9 @@ var steps = []struct {
 	{KeyAccepted, regexp.MustCompile(`^debug1: Server accepts key: (.+?) \S+ SHA256:\S+(?: explicit)?(?: agent)?(?: authenticator)?$`)}, // input_userauth_pk_ok (sshconnect2.c)
 }
 
-// ReadStep is the step that a line of ssh's log tells of, "" if of none; and the
+// readStep is the step that a line of ssh's log tells of, "" if of none; and the
 // key's name, if it is about one.
-func ReadStep(line string) (step Step, key string) {
+func readStep(line string) (step Step, key string) {
 	line = bare(line)
 	for _, s := range steps {
 		if m := s.line.FindStringSubmatch(line); m != nil {
