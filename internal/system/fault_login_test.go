@@ -107,7 +107,7 @@ func TestFault06NoAnswer(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
 	h.Configure(t, "Port "+strconv.Itoa(blackHole(t)))
-	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "3s", "--ssh-option", "ConnectTimeout=1")
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "8s", "--ssh-option", "ConnectTimeout=1")
 	failed(t, m, "Connection timed out", func() { h.Configure(t) })
 }
 
@@ -145,8 +145,11 @@ func TestFault07BannerNeverComes(t *testing.T) {
 	silent := testbed.Listen(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1<<16)); <-t.Context().Done() })
 	_, port, _ := net.SplitHostPort(silent)
 	h.Configure(t, "Port "+port)
-	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "3s", "--ssh-option", "ConnectTimeout=1")
-	failed(t, m, "timed out", func() { h.Configure(t) })
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "8s", "--ssh-option", "ConnectTimeout=1")
+	failed(t, m, "timed out", func() {
+		h.Configure(t)
+		_ = m.Cmd.Process.Signal(syscall.SIGHUP) // there may have been a second try
+	})
 }
 
 // refusesToStart runs a prepared minimail, which must end with a usage error that
