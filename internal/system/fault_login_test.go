@@ -90,7 +90,7 @@ func TestFault04HostNameDoesNotResolve(t *testing.T) {
 	for _, line := range []string{"# ssh -G looks for no name", "CanonicalizeHostname yes\nCanonicalDomains invalid\nCanonicalizeFallbackLocal no\n# it does"} {
 		h := testbed.NewHost(t)
 		h.Configure(t, "HostName no-such-host.invalid", line)
-		m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "3s")
+		m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "6s")
 		failed(t, m, `Could not resolve host.* \\*"?no-such-host.invalid`, func() { h.Configure(t) })
 	}
 }
@@ -99,7 +99,7 @@ func TestFault05ConnectionRefused(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
 	h.Stop()
-	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "3s")
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "6s")
 	failed(t, m, "Connection refused", func() { h.Start(t) })
 }
 
@@ -176,7 +176,7 @@ func TestFault08SSHIsNotInstalled(t *testing.T) {
 		}
 	}
 	link()
-	m := h.Minimail(t, far, "--wait", "3s", "--ssh", ssh)
+	m := h.Minimail(t, far, "--wait", "6s", "--ssh", ssh)
 	if err := os.Remove(ssh); err != nil { // by an upgrade, say
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestFault09BadSSHOption(t *testing.T) {
 	h := testbed.NewHost(t)
 	far := testbed.MailServer(t, nil)
 	refusesToStart(t, h.Prepare(t, far, "--ssh-option", "NoSuch=thing"), "Bad configuration option: nosuch")
-	m := h.Minimail(t, far, "--wait", "1s")
+	m := h.Minimail(t, far, "--wait", "6s")
 	h.Configure(t, "NoSuch thing")
 	m.Refuses(t, "Bad configuration option: nosuch|terminating, 1 bad configuration options")
 }
