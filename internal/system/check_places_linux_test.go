@@ -43,7 +43,7 @@ func TestCheckNamesATmpInWhichNothingCanBeMade(t *testing.T) {
 	testbed.NeedRoot(t)
 	m := testbed.NewHost(t).Prepare(t, testbed.MailServer(t, nil))
 	c := runCheck(t, func(cmd *exec.Cmd) {
-		cmd.Args = append([]string{"unshare", "-m", "sh", "-c", `mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp && exec "$@"`, "sh"}, cmd.Args...)
+		cmd.Args = append([]string{"unshare", "-m", "sh", "-c", `mount --bind /tmp /tmp && { test -z "$GOCOVERDIR" || mount --bind "$GOCOVERDIR" "$GOCOVERDIR"; } && mount -o remount,bind,ro /tmp && exec "$@"`, "sh"}, cmd.Args...)
 		cmd.Path = "/usr/bin/unshare"
 	}, m.Cmd.Args[1:]...)
 	c.exits(t, 2)
