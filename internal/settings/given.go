@@ -94,7 +94,10 @@ func (g Given) Again(hints []string) (all []string) {
 			continue
 		}
 		line, remark, remarked := strings.Cut(hint, " # ")
-		commands := strings.Split(line, "; ")
+		commands := []string{line}
+		if !strings.Contains(line, "'") { // in which a ; may be part of a word
+			commands = strings.Split(line, "; ")
+		}
 		for i, command := range commands {
 			commands[i] = g.again(command)
 		}

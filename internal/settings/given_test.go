@@ -78,16 +78,17 @@ func TestAHintsMinimailIsTheOneThatWasGivenIt(t *testing.T) {
 	g := Given{Options: []string{"--host=me@far", "--pid-file=/a b", "--ssh-option=Port=1", "--settings=/s"}}
 	const which, others = " '--pid-file=/a b' --settings=/s", " '--pid-file=/a b' --ssh-option=Port=1 --settings=/s"
 	for hint, want := range map[string]string{
-		"minimail stop":                      "minimail stop" + which,
-		"sudo minimail status":               "sudo minimail status" + which,
-		"minimail start":                     "minimail start --host=me@far" + others,
-		"kill 7; sudo minimail start":        "kill 7; sudo minimail start --host=me@far" + others,
-		"minimail stop; minimail start # or": "minimail stop" + which + "; minimail start --host=me@far" + others + " # or",
-		"minimail check --host HOST # a # b": "minimail check --host HOST" + others + " # a # b",
-		"minimail check --ssh-option A=b":    "minimail check --ssh-option A=b --host=me@far" + others,
-		"minimail --forward 1:2:a:3":         "minimail --forward 1:2:a:3 --host=me@far" + others,
-		"minimail --help lists the commands": "minimail --help lists the commands",
-		"id # minimail stop":                 "id # minimail stop",
+		"minimail stop":                        "minimail stop" + which,
+		"sudo minimail status":                 "sudo minimail status" + which,
+		"minimail start":                       "minimail start --host=me@far" + others,
+		"kill 7; sudo minimail start":          "kill 7; sudo minimail start --host=me@far" + others,
+		"minimail stop; minimail start # or":   "minimail stop" + which + "; minimail start --host=me@far" + others + " # or",
+		"minimail check --host HOST # a # b":   "minimail check --host HOST" + others + " # a # b",
+		"minimail check --ssh-option A=b":      "minimail check --ssh-option A=b --host=me@far" + others,
+		"minimail check --ssh-option 'A=b; c'": "minimail check --ssh-option 'A=b; c' --host=me@far" + others,
+		"minimail --forward 1:2:a:3":           "minimail --forward 1:2:a:3 --host=me@far" + others,
+		"minimail --help lists the commands":   "minimail --help lists the commands",
+		"id # minimail stop":                   "id # minimail stop",
 	} {
 		if got := g.Again([]string{"", hint, ""}); !slices.Equal(got, []string{want}) {
 			t.Errorf("%s:\n%q, want\n%q", hint, got, want)
