@@ -28,7 +28,7 @@ func (c *checkup) checkLogin(ctx context.Context) {
 		c.add("login", broken, "not tried: see above", "# first mend what fails above")
 		return
 	case l.works():
-		c.add("login", well, fmt.Sprintf("%s lets us in, %s", c.Host, l.said.String()))
+		c.add("login", well, fmt.Sprintf("%s lets us in, %s", c.Host, l.said))
 		return
 	}
 	text, fixes := v.Means.Advice(c.where(ctx, v))
@@ -103,7 +103,7 @@ func (c *checkup) explainFar(e farEnd) (what string, fixes []string) {
 		return "this port waits for TLS, which the client speaks first", []string{tcp}
 	case e.silent:
 		return "a firewall may be between the two, or a server that is slow, or whose clients speak first",
-			[]string{"minimail check --wait 60 # if it is slow", other, tcp}
+			[]string{fmt.Sprintf("minimail check --wait %.0f # if it is slow", max(60, 2*c.Wait.Seconds())), other, tcp}
 	}
 	return "a server that turns us away, or one that does not speak SMTP", []string{other, tcp}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // A Hearing is what one ssh has said, and when. Any number of goroutines may use it.
-// A nil Hearing has heard nothing.
+// Step and Verdict of a nil one are those of an ssh that has said nothing.
 type Hearing struct {
 	Began time.Time
 	More  chan struct{} // has something if there is something new
