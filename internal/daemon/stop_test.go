@@ -22,21 +22,11 @@ import (
 func holding(t *testing.T, pidFile, how string) (pid int, stdin io.Closer) {
 	t.Helper()
 	cmd := exec.Command(testbed.FakeProgram(t, player), "holds", pidFile, how)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	stdin, line, err := testbed.StartAndHear(t, cmd)
 	done := make(chan struct{})
 	go func() { defer close(done); _, _ = cmd.Process.Wait() }() // a zombie is no minimail, but stays in the way
 	t.Cleanup(func() { _ = cmd.Process.Kill(); <-done })
-	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+	if err != nil {
 		t.Fatalf("%q, %v", line, err)
 	}
 	return cmd.Process.Pid, stdin

@@ -116,15 +116,7 @@ func TestClientsAreToldOnlyWhatIsStillTrue(t *testing.T) {
 
 // TestWhyItCannotServeIsToldToWhoAsks, until somebody else takes over who can.
 func TestWhyItCannotServeIsToldToWhoAsks(t *testing.T) {
-	pidFile := filepath.Join(t.TempDir(), "m.pid")
-	pid, err := daemon.Lock(pidFile, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	control, err := daemon.ListenControl(pidFile, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pidFile, pid, control := held(t)
 	doors, at := openDoors(t)
 	ls, given := doors[0].listeners, settings.Given{Options: []string{"--host=far"}}
 	over, ended := make(chan struct{}), make(chan struct{})

@@ -1,20 +1,19 @@
 package serve
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 
 	"minimail/forward"
 	"minimail/internal/daemon"
 	"minimail/internal/fail"
+	"minimail/internal/testbed"
 )
 
 func TestAPortThatCannotBeHadHasACure(t *testing.T) {
@@ -99,23 +98,12 @@ func TestBesideAnotherItsDoorsAreTakenOrClosed(t *testing.T) {
 func TestAnotherMinimailAtAPortIsNamed(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe", "tcp4", "127.0.0.1:0")
 	cmd.Env = append(os.Environ(), "TEST_ROLE=fake-server")
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	stdin, at, err := testbed.StartAndHear(t, cmd)
 	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
-	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, err := net.SplitHostPort(strings.TrimSpace(line))
+	_, port, err := net.SplitHostPort(at)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,15 +17,7 @@ import (
 // TestWhoAsksOnceAllIsGivenAwayGetsNothing: somebody is connected when another
 // minimail takes over, and only then says that he wants the same.
 func TestWhoAsksOnceAllIsGivenAwayGetsNothing(t *testing.T) {
-	pidFile := filepath.Join(t.TempDir(), "m.pid")
-	pid, err := daemon.Lock(pidFile, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	control, err := daemon.ListenControl(pidFile, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, pid, control := held(t)
 	l := &life{kept: &kept{pid: pid, control: control}, tell: daemon.NewTeller()}
 	heirs := l.answer(nil, nil, nil)
 	late, first := connected(t, control), connected(t, control) // accepted in this order
@@ -80,17 +72,23 @@ func TestWhoWaitsForTheMinimailBeforeIsToldWhatItHas(t *testing.T) {
 	}
 }
 
-// TestClientsThatArePassedOnComeToTheirDoor, as long as the one before runs.
-func TestClientsThatArePassedOnComeToTheirDoor(t *testing.T) {
-	pidFile := filepath.Join(t.TempDir(), "m.pid")
+// held is a pid file of our own, and its control socket.
+func held(t *testing.T) (pidFile string, pid *daemon.PidFile, control net.Listener) {
+	t.Helper()
+	pidFile = filepath.Join(t.TempDir(), "m.pid")
 	pid, err := daemon.Lock(pidFile, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	control, err := daemon.ListenControl(pidFile, nil)
-	if err != nil {
+	if control, err = daemon.ListenControl(pidFile, nil); err != nil {
 		t.Fatal(err)
 	}
+	return pidFile, pid, control
+}
+
+// TestClientsThatArePassedOnComeToTheirDoor, as long as the one before runs.
+func TestClientsThatArePassedOnComeToTheirDoor(t *testing.T) {
+	pidFile, pid, control := held(t)
 	doors, at := openDoors(t)
 	l := &life{kept: &kept{pid: pid, control: control}, tell: daemon.NewTeller(), doors: doors}
 	heirs := l.answer(nil, nil, nil)

@@ -50,28 +50,6 @@ func TestALogLineHasATimeWithMilliseconds(t *testing.T) {
 	}
 }
 
-func TestTheJournalGetsALevelAndNoTime(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "journal")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	st := fi.Sys().(*syscall.Stat_t)
-	for _, journal := range []string{fmt.Sprintf("%d:%d", st.Dev, st.Ino), fmt.Sprintf("%d:%d", st.Dev, st.Ino+1)} { // systemd.exec(5)
-		t.Setenv("JOURNAL_STREAM", journal)
-		log := newLogger(settings.Settings{}, &witness{File: f})
-		log.Info().Msg("an event")
-	}
-	if got := testbed.Read(t, path); !regexp.MustCompile(`\A<6>INF an event\n\d{4}-\d\d-\d\d .* INF an event\n\z`).MatchString(got) {
-		t.Errorf("the journal, and what is none, got %q", got)
-	}
-}
-
 func TestForeignWordsInALogAreClean(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		path := filepath.Join(t.TempDir(), "log")

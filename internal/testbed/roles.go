@@ -25,7 +25,22 @@ func ServerOf(t testing.TB, network, name string) string {
 	cmd := exec.Command(FakeProgram(t, "fake-server"), network, "127.0.0.1:0")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid), NoSetGroups: true}}
-	stdin, err := cmd.StdinPipe()
+	stdin, s, err := StartAndHear(t, cmd)
+	t.Cleanup(func() {
+		stdin.Close() // that ends it
+		_ = cmd.Wait()
+	})
+	if err != nil {
+		t.Skipf("no %s here: %v", network, err)
+	}
+	return s
+}
+
+// StartAndHear starts a command, and returns the first line that it says, and its
+// stdin, which is to be closed, or the error that it has ended without one.
+func StartAndHear(t testing.TB, cmd *exec.Cmd) (stdin io.WriteCloser, line string, err error) {
+	t.Helper()
+	stdin, err = cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,15 +51,8 @@ func ServerOf(t testing.TB, network, name string) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		stdin.Close() // that ends it
-		_ = cmd.Wait()
-	})
-	s, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Skipf("no %s here: %v", network, err)
-	}
-	return strings.TrimSpace(s)
+	line, err = bufio.NewReader(stdout).ReadString('\n')
+	return stdin, strings.TrimSpace(line), err
 }
 
 // FakeProgram is a copy of this test's binary that any user may run; by its
