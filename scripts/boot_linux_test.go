@@ -96,9 +96,7 @@ func TestThePackageIsThereAfterTheNextBoot(t *testing.T) {
 		m.Run(t, 3, "/etc/init.d/minimail", "status")
 		m.Run(t, 0, "/etc/init.d/minimail", "stop") // it is stopped already
 		m.Run(t, 2, "/etc/init.d/minimail", "sotp")
-		if pids := m.Daemons(); len(pids) > 0 {
-			t.Errorf("still running: %v", pids)
-		}
+		testbed.NoneIsLeft(t, m.Daemons)
 	})
 }
 
@@ -266,8 +264,6 @@ func TestRemovingStopsAMinimailThatWasStartedByHand(t *testing.T) {
 		testbed.Write(t, systemctl, "#!/bin/sh\n")
 		m.Run(t, 0, "chmod", "755", systemctl)
 		m.Run(t, 0, "dpkg", "--remove", "minimail")
-		if pids := m.Daemons(); len(pids) > 0 {
-			t.Errorf("still running: %v", pids)
-		}
+		testbed.NoneIsLeft(t, m.Daemons)
 	})
 }

@@ -46,9 +46,7 @@ func TestAnInstallationWithoutAPackageCanBeUndone(t *testing.T) {
 		}
 		settings, links := testbed.Read(t, testbed.SettingsFile), m.Links(t)
 		m.Run(t, 0, install, "--uninstall")
-		if pids := local(); len(pids) > 0 {
-			t.Errorf("still running: %v", pids)
-		}
+		testbed.NoneIsLeft(t, local)
 		atBoot(t, m, "2", "S", "start") // says and does nothing
 		stays := []string{testbed.SettingsFile, "/var/log/minimail.log", "/etc/init.d/minimail", "/etc/systemd/system/minimail-by-update-rc.d.socket"}
 		left := slices.DeleteFunc(changesSince(t, before), func(f string) bool {
@@ -71,9 +69,10 @@ func TestAnInstallationWithoutAPackageCanBeUndone(t *testing.T) {
 		left = slices.DeleteFunc(changesSince(t, before), func(f string) bool {
 			return isDirectory(f) && !strings.HasSuffix(f, "/minimail")
 		})
-		if pids := local(); len(left)+len(pids) > 0 {
-			t.Errorf("left: %v, still running: %v", left, pids)
+		if len(left) > 0 {
+			t.Errorf("left: %v", left)
 		}
+		testbed.NoneIsLeft(t, local)
 	})
 }
 
@@ -92,9 +91,7 @@ func TestUninstallingStopsWhatRunsWithoutAServiceManager(t *testing.T) {
 			t.Fatalf("running: %v", pids)
 		}
 		m.Run(t, 0, install, "--uninstall")
-		if pids := local(); len(pids) > 0 {
-			t.Errorf("still running: %v", pids)
-		}
+		testbed.NoneIsLeft(t, local)
 	})
 }
 

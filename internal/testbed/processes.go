@@ -87,6 +87,13 @@ func CommandsWith(s string) []int {
 	return pids
 }
 
+// NoneIsLeft waits until there are no such processes: stop and its like wait for what
+// a minimail holds, not for its last breath.
+func NoneIsLeft(t testing.TB, such func() []int) {
+	t.Helper()
+	Eventually(t, "none is left", func() bool { return len(such()) == 0 })
+}
+
 // Session is the pids of a session, by its leader's pid, zombies aside.
 func Session(leader int) []int {
 	var pids []int
