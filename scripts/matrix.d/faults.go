@@ -96,7 +96,7 @@ var faults = []fault{
 	{name: "user not allowed", want: at(openssh.KeyRefused), sshd: []string{"DenyUsers me"}},
 	{name: "host key unknown", want: at(openssh.HostKey), known: "none", hop: true},
 	{name: "host key changed", want: at(openssh.HostKey), known: "other", hop: true},
-	{name: "host key revoked", want: at(openssh.HostKey), known: "revoked", hop: true},
+	{name: "host key revoked", want: at(openssh.Revoked), known: "revoked", hop: true},
 	{name: "host certificate of another host", want: at(openssh.HostKey), sshd: []string{"HostCertificate /mx/hostkey-cert.pub"}, known: "authority", hop: true},
 	{name: "no sshd", want: at(openssh.Refused), dead: true, hop: true},
 	{name: "no such host", want: at(openssh.NoSuchHost), lines: []string{"HostName nowhere.invalid"}, hop: true},
