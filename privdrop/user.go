@@ -111,7 +111,7 @@ func ask(program string, arguments ...string) (string, error) {
 
 // shell is name's login shell, or /bin/sh as passwd(5) has it for an empty one.
 func shell(name string) string {
-	f := passwd(name)
+	f := passwd(func(f []string) bool { return f[0] == name })
 	if f == nil {
 		f, _ = getent(name)
 	}
@@ -121,18 +121,31 @@ func shell(name string) string {
 	return f[6]
 }
 
-func passwd(name string) []string {
+// passwd is the first entry of passwd(5) that is wanted, or nil.
+func passwd(wanted func(fields []string) bool) []string {
 	file, err := os.Open("/etc/passwd")
 	if err != nil {
 		return nil
 	}
 	defer file.Close()
 	for s := bufio.NewScanner(file); s.Scan(); {
-		if f := strings.Split(s.Text(), ":"); len(f) == 7 && f[0] == name {
+		if f := strings.Split(s.Text(), ":"); len(f) == 7 && wanted(f) {
 			return f
 		}
 	}
 	return nil
+}
+
+// IsPrivate reports whether a group has a user's name, and nobody else in it: no
+// member, and nobody of passwd(5) whose own group it is.
+func IsPrivate(gid int, username string) bool {
+	id := strconv.Itoa(gid)
+	out, err := ask("getent", "group", id)
+	f := strings.Split(out, ":")
+	if err != nil || len(f) != 4 || f[0] != username || f[3] != "" && f[3] != username {
+		return false
+	}
+	return passwd(func(f []string) bool { return f[3] == id && f[0] != username }) == nil
 }
 
 func ids(u *user.User) (uid, gid int, groups []int, err error) {

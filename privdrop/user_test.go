@@ -219,6 +219,28 @@ func TestWithoutAnAnswerFromIdTheGroupsAreThoseOfTheFile(t *testing.T) {
 	}
 }
 
+func TestAPrivateGroupHasItsUsersNameAndNobodyElse(t *testing.T) {
+	u := users(t)[0]
+	for script, want := range map[string]bool{
+		"echo ldapuser:x:65532:":              true,
+		"echo ldapuser:x:65532:ldapuser":      true,
+		"echo ldapuser:x:65532:evil":          false,
+		"echo ldapuser:x:65532:ldapuser,evil": false,
+		"echo others:x:65532:":                false,
+		"echo ldapuser:x:65532":               false,
+		"echo ldapuser:x:65532:; exit 1":      false,
+	} {
+		fake(t, "getent", `[ "$*" = "group 65532" ] || exit 2; `+script)
+		if got := IsPrivate(65532, "ldapuser"); got != want {
+			t.Errorf("%s: %v", script, got)
+		}
+	}
+	fake(t, "getent", "echo ldapuser:x:"+u[3]+":")
+	if IsPrivate(numbers(u[3:4])[0], "ldapuser") {
+		t.Errorf("the group is %s's, too", u[0])
+	}
+}
+
 func TestAnIdIsCalledByItsNameIfItHasOne(t *testing.T) {
 	fakeGetent(t, "65533", "ldapuser:x:65533:65532::/:")
 	for uid, want := range map[int]string{0: "root", 65533: "ldapuser", 64000: "64000"} {

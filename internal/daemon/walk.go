@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -125,8 +123,7 @@ func (w *walk) isPrivate(dir string, fi fs.FileInfo) bool {
 	if OwnerOf(fi) != w.uid || hasACL(dir) {
 		return false
 	}
-	g, err := user.LookupGroupId(strconv.Itoa(int(fi.Sys().(*syscall.Stat_t).Gid)))
-	return err == nil && g.Name == privdrop.Name(w.uid)
+	return privdrop.IsPrivate(int(fi.Sys().(*syscall.Stat_t).Gid), privdrop.Name(w.uid))
 }
 
 // rootsOwner is whom / belongs to: in a user namespace that has no root, that is

@@ -89,6 +89,38 @@ func TestWhoseTheWayToAFileIs(t *testing.T) {
 	}
 }
 
+// TestAUsersGroupIsPrivateOnlyIfNobodyElseIsInIt: his directory is his even if his
+// group can change it. A member of it could put another file there.
+func TestAUsersGroupIsPrivateOnlyIfNobodyElseIsInIt(t *testing.T) {
+	testbed.NeedRoot(t)
+	for i, c := range []struct {
+		name    string
+		members []string
+		other   string // whose own group it is as well
+		private bool
+	}{
+		{"lonely", nil, "", true},
+		{"herself", []string{"herself"}, "", true},
+		{"joined", []string{testbed.Intruder}, "", false},
+		{"joined-too", []string{"joined-too", testbed.Intruder}, "", false},
+		{"shared", nil, "sharer", false},
+	} {
+		id := 23500 + i
+		testbed.AddGroup(t, c.name, id, c.members...)
+		testbed.AddAccount(t, c.name, id, id, "/nonexistent")
+		if c.other != "" {
+			testbed.AddAccount(t, c.other, id+100, id, "/nonexistent")
+		}
+		dir := testbed.PublicDir(t)
+		if err := errors.Join(os.Chown(dir, id, id), os.Chmod(dir, 0o775)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Find(filepath.Join(dir, "file"), id); (err == nil) != c.private {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
 func TestANameThatNoFileCanHaveIsNoPlace(t *testing.T) {
 	if p, err := Find(filepath.Join("/", strings.Repeat("long", 64)), 0); !errors.Is(err, unix.ENAMETOOLONG) {
 		t.Errorf("%+v, %v", p, err)

@@ -251,7 +251,7 @@ func TestCheckNamesAHomeThatIsTooOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	const uid, key = 54321, "id_ed25519"
-	testbed.AddAccount(t, "homely", uid, home)
+	testbed.AddAccount(t, "homely", uid, uid, home)
 	testbed.Write(t, filepath.Join(ssh, key), testbed.Read(t, h.Path("key")))
 	for _, name := range []string{home, ssh, filepath.Join(ssh, key)} {
 		if err := os.Chown(name, uid, uid); err != nil {

@@ -176,9 +176,15 @@ func tidyEtc(etc string) error {
 var taken = []string{Owner, "me", "newbie"}
 
 // AddAccount has a user in the world, which must be there, without files.
-func AddAccount(t testing.TB, name string, uid int, home string) {
+func AddAccount(t testing.TB, name string, uid, gid int, home string) {
 	t.Helper()
-	addTo(t, "/etc/passwd", fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh\n", name, uid, uid, home))
+	addTo(t, "/etc/passwd", fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh\n", name, uid, gid, home))
+}
+
+// AddGroup has a group in the world, which must be there.
+func AddGroup(t testing.TB, name string, gid int, members ...string) {
+	t.Helper()
+	addTo(t, "/etc/group", fmt.Sprintf("%s:x:%d:%s\n", name, gid, strings.Join(members, ",")))
 }
 
 // AddHost has a name of addresses in the world, which must be there.
