@@ -88,10 +88,10 @@ func (n *nagios) installNagios(t *testing.T) {
 	testbed.Eventually(t, "Nagios takes commands", func() bool { return testbed.Exists(nagiosCommands) })
 }
 
-// Both times are a fifth of what they are by default, 25 s and 30 s.
+// Both times are two fifths of what they are by default, 25 s and 30 s.
 const (
-	wait    = "5s"
-	timeout = "6"
+	wait    = "10s"
+	timeout = "12"
 )
 
 // quicker shortens Nagios' pauses; its patience with a mail in proportion.

@@ -136,7 +136,7 @@ func TestFault14NearPortIsSomebodyElses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := testbed.NewHost(t)
-			m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "6s")
+			m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "20s")
 			spy := intrude(t, m.Near, c.hosts)
 			if c.deaf {
 				spy.cmd.Env = append(os.Environ(), "TEST_ROLE=deaf spy")
@@ -295,7 +295,7 @@ func TestFault15NearEndIsAnotherTunnelsOfOurs(t *testing.T) {
 					_, _ = fmt.Fprintf(c, "220 host %d\r\n", i)
 					_, _ = io.Copy(io.Discard, c)
 				}
-				m := testbed.NewHost(t).Prepare(t, testbed.Listen(t, greets), "--wait", "6s", "--idle", "1h")
+				m := testbed.NewHost(t).Prepare(t, testbed.Listen(t, greets), "--wait", "20s", "--idle", "1h")
 				at := slices.Index(m.Cmd.Args, "--forward") + 1
 				m.Cmd.Args[at] = strings.Replace(m.Cmd.Args[at], strconv.Itoa(m.Near), fmt.Sprint(near), 1)
 				m.Start(t)

@@ -156,7 +156,7 @@ func TestFault36StandardFilesAreClosed(t *testing.T) {
 func TestFault37Suspend(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	m := h.Minimail(t, testbed.MailServer(t, nil), "--idle", "1h", "--wait", "10s")
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--idle", "1h")
 	m.Greets(t)
 	ssh := m.TheSSH(t)
 	for _, pid := range []int{m.Cmd.Process.Pid, ssh} {
@@ -290,5 +290,5 @@ func TestAConfinedKeySuffices(t *testing.T) {
 	m.Greets(t)
 	m.Down(t)
 	elsewhere := h.Minimail(t, testbed.Listen(t, testbed.Echo), "--wait", "1s")
-	elsewhere.ComesToRefuse(t, "administratively prohibited")
+	elsewhere.Refuses(t, "administratively prohibited")
 }

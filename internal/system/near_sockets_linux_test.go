@@ -82,7 +82,7 @@ func spyAtSocket(args []string) int {
 func TestAQueueOfAnotherUsersThatIsFullDelaysNobody(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "10s")
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "20s")
 	evil(t, "full spy", strconv.Itoa(m.Near)).start(t)
 	m.Start(t)
 	m.Greets(t)

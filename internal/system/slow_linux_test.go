@@ -117,9 +117,15 @@ func TestNoClientWaitsForWhatSSHMakesOfItsSettings(t *testing.T) {
 	}
 	m := h.Minimail(t, testbed.MailServer(t, nil), "--ssh", ssh, "--wait", "9s") // less than it may take to answer
 	testbed.Write(t, hangs, "")
-	for range 2 {
-		m.Greets(t)
+	at := 0 // a busy machine's login may take as long
+	for tries := 0; at < 2 && tries < 5; tries++ {
+		if strings.HasPrefix(m.Greeting(t), "220 ") {
+			at++
+		}
 		m.Down(t)
+	}
+	if at < 2 {
+		t.Errorf("%d clients in time, want 2", at)
 	}
 }
 
