@@ -76,17 +76,12 @@ func (v *visit) whyEnded(err error) error {
 	if cut := v.cutBecause(); cut != nil {
 		return cut
 	}
-	var lost error
-	// A client that has ended its side, or has been told good-bye, expects the
-	// end; to anybody else it may mean that the tunnel is gone.
-	if !v.concludedBy(clientClosed) && (v.talk == nil || !v.talk.leaving()) {
-		lost = v.lost()
-	}
+	lost := v.lost()
 	switch {
 	case err != nil && dead(v.client):
 		v.concluded("client reset")
 	case lost != nil:
-		v.concluded("tunnel lost")
+		v.overruled(tunnelLost) // also if the client has said all
 		return fmt.Errorf("%w: %w", errLost, lost)
 	case err != nil:
 		v.concluded("server reset")
@@ -106,8 +101,8 @@ func (v *visit) takeLeave(why error) {
 	farewell(v.client, why)
 }
 
-// settle is how long what ends together may take to do so: a tunnel and its
-// connections.
+// settle is how long what ends together may take to do so, where nobody tells
+// whether it does: a tunnel and its connections.
 const settle = 100 * time.Millisecond
 
 // tidy ends the visit of a client that has closed its socket: nobody will read

@@ -100,14 +100,9 @@ func (l slowLease) Lost(d time.Duration) error {
 
 func TestALeaseIsToldOfBytesAndGivenAMomentToEnd(t *testing.T) {
 	noLeaks(t)
-	var received, asked atomic.Int32
+	var received atomic.Int32
 	far := answering(t, "tcp", func(c Stream) { _, _ = io.WriteString(c, "220 far\r\n") })
-	f := patient()
-	f.Gone = func(c net.Conn) bool { // the kernel is late, too
-		_, is := c.(slowLease)
-		return is && asked.Add(1) > 2
-	}
-	c := call(t, servingSMTP(t, f, func(ctx context.Context) (Stream, error) {
+	c := call(t, servingSMTP(t, patient(), func(ctx context.Context) (Stream, error) {
 		c, err := far.dial(ctx)
 		if err != nil {
 			return nil, err
@@ -119,6 +114,32 @@ func TestALeaseIsToldOfBytesAndGivenAMomentToEnd(t *testing.T) {
 	is421(t, string(b), "ssh: timeout")
 	if received.Load() == 0 {
 		t.Error("the lease was not told of bytes")
+	}
+}
+
+// TestAClientThatHasSaidAllIsResetIfTheTunnelIsLost: what it has got is not all. If
+// that is not known at once it need not wait, as the end may be the server's.
+func TestAClientThatHasSaidAllIsResetIfTheTunnelIsLost(t *testing.T) {
+	for end, after := range map[string]time.Duration{tunnelLost: 0, clientClosed: 1} {
+		t.Run(end, func(t *testing.T) {
+			noLeaks(t)
+			far := answering(t, "tcp", func(c Stream) { _, _ = io.WriteString(c, "220 far\r\n"); _, _ = io.ReadAll(c) })
+			f, log := patient(), new(journal)
+			f.Log = log.log()
+			c := call(t, serving(t, f, func(ctx context.Context) (Stream, error) {
+				c, err := far.dial(ctx)
+				if err != nil {
+					return nil, err
+				}
+				return slowLease{lease{c.(*net.TCPConn), errors.New("killed")}, after, new(atomic.Int32)}, nil
+			}).addr)
+			says(t, c, "220 far\r\n")
+			_ = c.CloseWrite()
+			if rest, err := io.ReadAll(c); len(rest) > 0 || (err != nil) != (after == 0) {
+				t.Errorf("%q, %v", rest, err)
+			}
+			until(t, "the visit is over", func() bool { return log.has(`"end":"` + end + `"`) })
+		})
 	}
 }
 

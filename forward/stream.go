@@ -25,7 +25,9 @@ type Lease interface {
 	NetConn() net.Conn
 	// Received is called when bytes have come.
 	Received()
-	// Lost returns why the tunnel has ended, or nil if it has not within d.
+	// Lost returns why the tunnel has ended, or nil if it has not. It is called when
+	// the connection has ended, and waits for d if it is not known whether the tunnel
+	// ends.
 	Lost(d time.Duration) error
 }
 

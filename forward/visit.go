@@ -35,6 +35,8 @@ const (
 	serverClosed = "server closed"
 )
 
+const tunnelLost = "tunnel lost"
+
 // newVisit is cut off DrainTimeout after ctx is done.
 func newVisit(ctx context.Context, f *Forwarder, client, server Stream, smtp bool) *visit {
 	v := &visit{f: f, client: client, server: server, ended: make(chan struct{}), gone: make(chan struct{})}
@@ -70,21 +72,16 @@ func (v *visit) clientSays(p []byte) {
 }
 
 // lost returns why the tunnel under the server's connection has ended, if it is
-// that which has ended the connection. An ssh that lives holds its side of it
-// until both directions are done.
+// that which has ended the connection.
 func (v *visit) lost() error {
-	l := v.down.lease
-	if l == nil || v.f.Gone == nil {
+	l, d := v.down.lease, settle
+	switch {
+	case l == nil || v.talk != nil && v.talk.leaving(): // who has been told good-bye expects the end
 		return nil
+	case v.concludedBy(clientClosed): // so does a client that has said all: it need not wait
+		d = 0
 	}
-	// The kernel sends the end a moment before the socket is nobody's.
-	for pause := time.Millisecond; !v.f.Gone(v.server); pause *= 2 {
-		if pause > settle/8 {
-			return nil
-		}
-		time.Sleep(pause)
-	}
-	return l.Lost(settle)
+	return l.Lost(d)
 }
 
 // concluded notes an outcome, if it is the first one.
@@ -94,6 +91,13 @@ func (v *visit) concluded(outcome string) {
 	if v.outcome == "" {
 		v.outcome = outcome
 	}
+}
+
+// overruled notes an outcome, whatever was seen before.
+func (v *visit) overruled(outcome string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.outcome = outcome
 }
 
 func (v *visit) concludedBy(outcome string) bool {
@@ -131,5 +135,5 @@ var errSilent = errors.New("the far end has ended the connection without a word"
 // gotNothing reports whether the client was there for an answer, and the far end
 // gave none: its port is closed, say, of which ssh tells by an end.
 func (v *visit) gotNothing() bool {
-	return v.down.n == 0 && (v.outcome == serverClosed || v.outcome == "server reset" || v.outcome == "tunnel lost")
+	return v.down.n == 0 && (v.outcome == serverClosed || v.outcome == "server reset" || v.outcome == tunnelLost)
 }

@@ -71,12 +71,29 @@ func (c *Conn) Close() error {
 	return c.stream.Close()
 }
 
-// Lost returns why ssh has ended, or nil if it has not within d.
+// errEnds is why ssh has ended, if it takes too long to do so.
+var errEnds = errors.New("ssh is about to end")
+
+// Lost returns why ssh has ended, or nil if it has not. It is to be called when
+// the connection has ended. An ssh that has begun to end is waited for; if it is
+// not known whether it has, for d.
 func (c *Conn) Lost(d time.Duration) error {
+	var late error
+	if ends := c.l.proof.Ends; ends != nil && !isClosed(c.l.ended) {
+		switch ends, ok := ends(c.stream); {
+		case ends:
+			d, late = c.t.stopTimeout, errEnds
+		case ok:
+			return nil
+		}
+	}
+	if isClosed(c.l.ended) {
+		return c.l.reason()
+	}
 	select {
 	case <-c.l.ended:
 		return c.l.reason()
 	case <-time.After(d):
-		return nil
+		return late
 	}
 }

@@ -220,6 +220,41 @@ func TestAConnectionKnowsWhetherItsTunnelIsLost(t *testing.T) {
 	})
 }
 
+// TestAConnectionAsksWhetherItsTunnelEnds: one that ends is waited for, though not
+// for ever; of one that lives nothing is to be waited for.
+func TestAConnectionAsksWhetherItsTunnelEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		ends, known bool
+		lasts       time.Duration // from when it is asked
+		want        error
+		waits       time.Duration
+	}{
+		"it ends":                        {true, true, 3 * time.Second, errRefused, 3 * time.Second},
+		"it ends, and does not":          {true, true, time.Minute, errEnds, stopTimeout},
+		"it lives":                       {false, true, time.Second, nil, 0},
+		"nobody knows":                   {false, false, 3 * time.Second, nil, time.Second},
+		"nobody knows, and it ends soon": {false, false, time.Second / 2, errRefused, time.Second / 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var asked net.Conn
+				w := newWorld(t, Config{Prove: func(int) Proof {
+					return Proof{Ends: func(at net.Conn) (ends, ok bool) { asked = at; return c.ends, c.known }}
+				}}, life{lasts: dialTakes + c.lasts, why: errRefused})
+				k := w.comes(never).connected()
+				began := time.Now()
+				if err := k.conn.Lost(time.Second); err != c.want || time.Since(began) != c.waits {
+					t.Errorf("lost after %s: %v, want %v after %s", time.Since(began), err, c.want, c.waits)
+				}
+				if asked != k.conn.NetConn() {
+					t.Error("asked about another connection")
+				}
+				k.leaves()
+			})
+		})
+	}
+}
+
 func TestAConnectionToTheNextTunnelIsNotALeaseOnTheLast(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, Config{Idle: 10 * time.Second}, life{lasts: time.Second, why: errRefused})

@@ -70,6 +70,9 @@ type Proof struct {
 	// yes, is one to the launch. It may wait until it has been accepted, and must
 	// end when ctx does. The error is ErrDropped, or says who is there.
 	Leads func(ctx context.Context, c net.Conn, address string) error
+	// Ends reports whether the launch has begun to end. It is asked when a connection
+	// to it, c, has ended. Not ok: that is not known.
+	Ends func(c net.Conn) (ends, ok bool)
 	// Holder is who keeps the launch from listening at one of NearEnds; empty:
 	// that is not known.
 	Holder func(nearEnd string) string

@@ -296,8 +296,7 @@ func TestFault15NearEndIsAnotherTunnelsOfOurs(t *testing.T) {
 					_, _ = io.Copy(io.Discard, c)
 				}
 				m := testbed.NewHost(t).Prepare(t, testbed.Listen(t, greets), "--wait", "20s", "--idle", "1h")
-				at := slices.Index(m.Cmd.Args, "--forward") + 1
-				m.Cmd.Args[at] = strings.Replace(m.Cmd.Args[at], strconv.Itoa(m.Near), fmt.Sprint(near), 1)
+				nearAt(m, fmt.Sprint(near))
 				m.Start(t)
 				all[i] = m
 			}
@@ -317,4 +316,10 @@ func TestFault15NearEndIsAnotherTunnelsOfOurs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// nearAt has m use another near end.
+func nearAt(m *testbed.Minimail, near string) {
+	at := slices.Index(m.Cmd.Args, "--forward") + 1
+	m.Cmd.Args[at] = strings.Replace(m.Cmd.Args[at], strconv.Itoa(m.Near), near, 1)
 }

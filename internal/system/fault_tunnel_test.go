@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -135,20 +136,53 @@ func TestFault17SSHIsKilledInMidSession(t *testing.T) {
 	}
 }
 
-// A client that has no protocol in common with us must not take a lost tunnel
-// for a complete answer.
+// TestFault17SSHIsKilledInMidTransfer: a client that has no protocol in common with
+// us must not take a lost tunnel for a complete answer, also if it has said all.
 func TestFault17SSHIsKilledInMidTransfer(t *testing.T) {
 	t.Parallel()
-	h := testbed.NewHost(t)
-	m := h.Minimail(t, testbed.Listen(t, testbed.Echo), "--protocol", "tcp")
-	c := m.Dial(t)
-	_, _ = io.WriteString(c, "half a")
-	if _, err := io.ReadFull(c, make([]byte, 6)); err != nil {
-		t.Fatal(err)
-	}
-	_ = syscall.Kill(m.TheSSH(t), syscall.SIGKILL)
-	if rest, err := io.ReadAll(c); err == nil {
-		t.Errorf("the client got %q and a clean end", rest)
+	for name, c := range map[string]struct {
+		socket, saidAll bool // the near end is one; the client has
+		host            bool // is what ends it
+	}{
+		"port":                                  {},
+		"port, and the client has said all":     {saidAll: true},
+		"port, by the host":                     {host: true},
+		"port, by the host, who was told all":   {host: true, saidAll: true},
+		"socket":                                {socket: true},
+		"socket, and the client has said all":   {socket: true, saidAll: true},
+		"socket, by the host":                   {socket: true, host: true},
+		"socket, by the host, who was told all": {socket: true, host: true, saidAll: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := testbed.NewHost(t)
+			m := h.Prepare(t, testbed.Listen(t, func(s net.Conn) {
+				_, _ = io.WriteString(s, "half a")
+				<-t.Context().Done()
+			}), "--protocol", "tcp")
+			if c.socket {
+				dir := testbed.PublicDir(t)
+				testbed.GiveTo(t, dir, testbed.RunAs)
+				nearAt(m, filepath.Join(dir, "near"))
+			}
+			m.Start(t)
+			client := m.Dial(t)
+			if c.saidAll {
+				_ = client.CloseWrite()
+			}
+			if _, err := io.ReadFull(client, make([]byte, 6)); err != nil {
+				t.Fatal(err)
+			}
+			if c.host {
+				h.Stop()
+			} else {
+				_ = syscall.Kill(m.TheSSH(t), syscall.SIGKILL)
+			}
+			if rest, err := io.ReadAll(client); err == nil {
+				t.Errorf("the client got %q and a clean end", rest)
+			}
+			m.Log.Wait(t, `client served.*end="tunnel lost"`)
+		})
 	}
 }
 

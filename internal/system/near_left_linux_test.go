@@ -39,12 +39,6 @@ func leaveOver(t *testing.T, h *testbed.Host, near, far string) (end func()) {
 	return end
 }
 
-// nearAt has m use another near end.
-func nearAt(m *testbed.Minimail, near string) {
-	at := slices.Index(m.Cmd.Args, "--forward") + 1
-	m.Cmd.Args[at] = strings.Replace(m.Cmd.Args[at], strconv.Itoa(m.Near), near, 1)
-}
-
 // TestALeftOverSSHIsNeverUsed: it listens, and answers, and a new launch of ours
 // has it in its way; at the first try, and at each that follows.
 func TestALeftOverSSHIsNeverUsed(t *testing.T) {

@@ -247,7 +247,7 @@ func TestAProcessIsReadFromItsStat(t *testing.T) {
 	const rest = " S 29 39 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 18446744073709551098 21"
 	const fields = " S 29 39 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 1098"
 	of := func(name string, began uint64) Process {
-		return Process{PID: 7, Parent: 29, Group: 39, Name: name, Began: began}
+		return Process{PID: 7, Parent: 29, Group: 39, Name: name, Began: began, Ends: true}
 	}
 	none := Process{PID: 7}
 	for stat, want := range map[string]Process{

@@ -24,8 +24,9 @@ type launch struct {
 	Process
 	forwards []string // the words of its command line that ask for its near ends
 
-	mu    sync.Mutex
-	known map[netip.AddrPort]verdict // by where they listen
+	mu     sync.Mutex
+	known  map[netip.AddrPort]verdict // by where they listen
+	listed bool                       // a Unix socket of its is: it is in our network namespace
 }
 
 // A verdict is what has been found out about a listener.
@@ -48,7 +49,7 @@ func Prover(argv []string) func(pid int) tunnel.Proof {
 	}
 	return func(pid int) tunnel.Proof {
 		l := newLaunch(pid, forwards)
-		proof := tunnel.Proof{Listens: l.listens, Leads: l.leads, Holder: l.holder}
+		proof := tunnel.Proof{Listens: l.listens, Leads: l.leads, Ends: l.ends, Holder: l.holder}
 		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); filepath.Base(exe) != "ssh" {
 			proof.Sweep = l.sweep // a wrapper may have detached its ssh
 		}

@@ -26,6 +26,7 @@ type Process struct {
 	PID, Parent, Group int
 	Name               string // without control characters; empty: there is none
 	Began              uint64 // in ticks since the machine's boot
+	Ends               bool   // the kernel has begun to take it apart
 }
 
 // String is who it is, for people.

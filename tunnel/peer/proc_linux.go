@@ -105,6 +105,10 @@ func ProcessOf(pid int) Process {
 	return parseStat(pid, string(b))
 }
 
+// exiting is the flag of a process that ends (PF_EXITING in linux/sched.h). It has
+// that before its connections are closed, and as a zombie.
+const exiting = 0x4
+
 // parseStat reads proc_pid_stat(5). The name, which a process chooses itself,
 // could look like the end of a name and what follows.
 func parseStat(pid int, stat string) Process {
@@ -121,6 +125,8 @@ func parseStat(pid int, stat string) Process {
 	p.Parent, _ = strconv.Atoi(f[1])
 	p.Group, _ = strconv.Atoi(f[2])
 	p.Began, _ = strconv.ParseUint(f[19], 10, 64)
+	flags, _ := strconv.ParseUint(f[6], 10, 64)
+	p.Ends = flags&exiting != 0
 	return p
 }
 

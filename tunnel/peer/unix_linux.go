@@ -30,6 +30,9 @@ func (l *launch) leadsUnix(c *net.UnixConn, path string) error {
 		if bound := c.RemoteAddr().String(); bound != path {
 			return fmt.Errorf("%s has been moved there from %s", path, bound)
 		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.listed = l.listed || isListed(path)
 		return nil
 	}
 	who := Listener{UID: int(cred.Uid), Procs: []Process{p}}
