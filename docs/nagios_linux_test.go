@@ -208,7 +208,6 @@ func TestNagiosMailsThroughMinimail(t *testing.T) {
 		if strings.Contains(n.nagiosLog(), "timed out") {
 			t.Error("Nagios has ended the command")
 		}
-		n.Host.Start(t)
 
 		// With a queue nothing is lost.
 		for _, l := range strings.Split(n.block(t, "sudo apt install nullmailer"), "\n")[1:] {
@@ -216,6 +215,7 @@ func TestNagiosMailsThroughMinimail(t *testing.T) {
 		}
 		key := testbed.Read(t, n.Host.Path("key.pub"))
 		testbed.Write(t, n.Host.Path("key.pub"), "")
+		n.Host.Start(t)
 		n.result(t, "queued", 2, "it waits")
 		testbed.Eventually(t, "nullmailer has been refused", func() bool {
 			queue, _ := filepath.Glob("/var/spool/nullmailer/queue/*")

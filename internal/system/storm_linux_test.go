@@ -79,9 +79,7 @@ func TestAStopDuringReloadsEndsWhoeverRuns(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 		reloads.Wait()
-		if left := minimails(m); len(left) > 0 {
-			t.Fatalf("still there: %v", left)
-		}
+		testbed.Eventually(t, "none is left", func() bool { return len(minimails(m)) == 0 })
 	}
 }
 
@@ -117,7 +115,5 @@ func TestWhoeverFindsADeadPidLooksAgain(t *testing.T) {
 			t.Errorf("%s: %v\n%s", c.word, err, out)
 		}
 	}
-	if left := minimails(m); len(left) > 0 {
-		t.Errorf("still there: %v", left)
-	}
+	testbed.Eventually(t, "none is left", func() bool { return len(minimails(m)) == 0 })
 }
