@@ -110,10 +110,25 @@ func newWorld(etc string) error {
 	if err := os.Mkdir("/run/sshd", 0o755); err != nil {
 		return err
 	}
+	if err := ownBadLogins(); err != nil {
+		return err
+	}
 	if err := unix.Sethostname([]byte(hostName)); err != nil {
 		return err
 	}
 	return linkUp("lo")
+}
+
+// ownBadLogins has sshd note failed logins elsewhere than in the machine's btmp(5).
+func ownBadLogins() error {
+	const machines, own = "/var/log/btmp", "/run/btmp"
+	if _, err := os.Stat(machines); err != nil {
+		return nil
+	}
+	if err := os.WriteFile(own, nil, 0o600); err != nil {
+		return err
+	}
+	return unix.Mount(own, machines, "", unix.MS_BIND, "")
 }
 
 // hostName is the world's, which sudo wants to resolve.
