@@ -216,6 +216,7 @@ func TestNagiosMailsThroughMinimail(t *testing.T) {
 		key := testbed.Read(t, n.Host.Path("key.pub"))
 		testbed.Write(t, n.Host.Path("key.pub"), "")
 		n.Host.Start(t)
+		n.Run(t, 0, "minimail", "restart") // need not wait for its pause, either
 		n.result(t, "queued", 2, "it waits")
 		testbed.Eventually(t, "nullmailer has been refused", func() bool {
 			queue, _ := filepath.Glob("/var/spool/nullmailer/queue/*")
