@@ -229,7 +229,9 @@ func waitForEnd(path string, pid int) (last int, err error) {
 			return pid, err
 		}
 		if !said && time.Since(began) > time.Second {
-			fmt.Printf("minimail: pid %d lets its clients finish\n", pid)
+			if r, err := askControl(path); err != nil || r.Clients.Working > 0 {
+				fmt.Printf("minimail: pid %d lets its clients finish\n", pid)
+			}
 			said = true
 		}
 		if time.Now().After(ask) {

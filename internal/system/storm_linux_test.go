@@ -117,3 +117,21 @@ func TestWhoeverFindsADeadPidLooksAgain(t *testing.T) {
 	}
 	testbed.Eventually(t, "none is left", func() bool { return len(minimails(m)) == 0 })
 }
+
+// TestAStopThatWaitsForSSHSpeaksOfNoClients: ssh is deaf to TERM, and nobody is at work.
+func TestAStopThatWaitsForSSHSpeaksOfNoClients(t *testing.T) {
+	t.Parallel()
+	h := testbed.NewHost(t)
+	ssh := filepath.Join(testbed.PublicDir(t), "ssh")
+	testbed.Write(t, ssh, "#!/bin/sh\ntrap '' TERM\nexec /usr/bin/ssh \"$@\"\n")
+	if err := os.Chmod(ssh, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--ssh", ssh, "--idle", "1h")
+	daemonize(t, m, "/dev/null")
+	m.Serves(t)
+	out := testbed.Run(t, testbed.Program, "stop", "--settings", "/dev/null", "-p", m.Pid)
+	if !strings.HasPrefix(out, "minimail is stopped: pid ") {
+		t.Errorf("stop says %q", out)
+	}
+}
