@@ -13,7 +13,7 @@ import (
 // ends is tunnel's Proof.Ends. ssh listens for as long as it forwards, and closes
 // what listens before the connections that have come there, as the kernel does.
 func (l *launch) ends(c net.Conn) (ends, ok bool) {
-	if p := ProcessOf(l.PID); p.Ends || p.Began != l.Began {
+	if ProcessOf(l.PID).Ends || errors.Is(unix.Kill(l.PID, 0), unix.ESRCH) {
 		return true, true
 	}
 	if _, is := c.(*net.UnixConn); is {
@@ -32,20 +32,22 @@ func (l *launch) endsAt(c net.Conn) (ends, ok bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.listed && !isListed(c.RemoteAddr().String()), l.listed
+	listed, err := isListed(c.RemoteAddr().String())
+	ok = l.listed && err == nil
+	return ok && !listed, ok
 }
 
 // isListed reports whether somebody listens at a Unix socket, as far as the
 // network namespace that we are in knows (proc_pid_net(5)).
-func isListed(path string) bool {
+func isListed(path string) (bool, error) {
 	const acceptsConnections = "00010000" // in the fourth field, Flags
-	b, _ := os.ReadFile("/proc/net/unix")
+	b, err := os.ReadFile("/proc/net/unix")
 	for line := range strings.Lines(string(b)) {
 		if f := strings.Fields(line); len(f) > 7 && f[3] == acceptsConnections && strings.HasSuffix(line, " "+path+"\n") {
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, err
 }
 
 // isHungUp reports whether the other end of a Unix socket is closed (POLLHUP of

@@ -1,11 +1,14 @@
 package peer
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // is fails the test unless that is what is known of a launch.
@@ -65,6 +68,34 @@ func TestWhetherALaunchEndsIsNotKnownOfASocketOfElsewhere(t *testing.T) {
 	is(t, "the other side is open", l, client, false, true)
 	server.Close()
 	is(t, "it is closed", l, client, false, false)
+}
+
+// TestALaunchThatCannotBeLookedAtIsNotTakenForOneThatEnds: there are no descriptors
+// left.
+func TestALaunchThatCannotBeLookedAtIsNotTakenForOneThatEnds(t *testing.T) {
+	socket, err := net.Listen("unix", filepath.Join(t.TempDir(), "near"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []net.Listener{nearEnd(t, "tcp4"), socket} {
+		t.Run(at.Addr().Network(), func(t *testing.T) {
+			l := this()
+			client, server := lead(t, l, at)
+			server.Close()
+			var before unix.Rlimit
+			err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before)
+			if err == nil {
+				err = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: before.Max})
+			}
+			ends, _ := l.ends(client)
+			if err := errors.Join(err, unix.Setrlimit(unix.RLIMIT_NOFILE, &before)); err != nil {
+				t.Fatal(err)
+			}
+			if ends {
+				t.Error("it ends")
+			}
+		})
+	}
 }
 
 // TestAKilledLaunchEnds: that is known as soon as its connections are closed, and when

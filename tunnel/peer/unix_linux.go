@@ -32,7 +32,9 @@ func (l *launch) leadsUnix(c *net.UnixConn, path string) error {
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.listed = l.listed || isListed(path)
+		if !l.listed {
+			l.listed, _ = isListed(path)
+		}
 		return nil
 	}
 	who := Listener{UID: int(cred.Uid), Procs: []Process{p}}
