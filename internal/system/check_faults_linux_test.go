@@ -351,11 +351,7 @@ func TestCheckNamesAnSSHThatIsMissingOrDoesNotLikeItsSettings(t *testing.T) {
 	c.says(t, "FAIL", "login", "not tried", "mend what fails above")
 
 	// A stand-in, as a test has no say in where ssh finds ~/.ssh/config.
-	fake := filepath.Join(testbed.PublicDir(t), "ssh")
-	testbed.Write(t, fake, "#!/bin/sh\n[ \"$1\" = -V ] && { echo OpenSSH_9.2p1 >&2; exit; }\necho 'Bad owner or permissions on /home/me/.ssh/config' >&2\nexit 255\n")
-	if err := os.Chmod(fake, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	fake := testbed.Script(t, "[ \"$1\" = -V ] && { echo OpenSSH_9.2p1 >&2; exit; }\necho 'Bad owner or permissions on /home/me/.ssh/config' >&2\nexit 255\n")
 	c = checkOf(t, m, "--ssh", fake)
 	c.exits(t, 2)
 	c.says(t, "FAIL", "ssh -G", "Bad owner or permissions on /home/me/.ssh/config", "sudo chown "+testbed.RunAs+" /home/me/.ssh/config && sudo chmod 600 /home/me/.ssh/config")

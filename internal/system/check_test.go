@@ -18,11 +18,7 @@ import (
 // like a fault, and the command that mends it would do harm.
 func TestACheckThatIsInterruptedFindsNoFaults(t *testing.T) {
 	t.Parallel()
-	ssh := filepath.Join(testbed.PublicDir(t), "ssh")
-	testbed.Write(t, ssh, "#!/bin/sh\ncase \"$*\" in -V) echo OpenSSH_9.2p1 >&2 ;; *) kill -INT $PPID; exec sleep 1000 ;; esac\n")
-	if err := os.Chmod(ssh, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	ssh := testbed.Script(t, "case \"$*\" in -V) echo OpenSSH_9.2p1 >&2 ;; *) kill -INT $PPID; exec sleep 1000 ;; esac\n")
 	options := []string{"--settings", os.DevNull, "--host", "far", "--user", testbed.Me(t), "--ssh", ssh}
 	c := runCheck(t, nil, options...)
 	c.says(t, "OK", "ssh", "OpenSSH 9.2", "")

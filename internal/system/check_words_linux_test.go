@@ -93,9 +93,7 @@ func TestASlowMatchExecIsNoFault(t *testing.T) {
 func TestAWrapperThatDoesNotTellItsVersionIsNoFault(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	wrapper := filepath.Join(testbed.PublicDir(t), "ssh")
-	testbed.Write(t, wrapper, "#!/bin/sh\n[ \"$1\" = -V ] && exit 3\nexec ssh \"$@\"\n")
-	testbed.Run(t, "chmod", "755", wrapper)
+	wrapper := testbed.Script(t, "[ \"$1\" = -V ] && exit 3\nexec ssh \"$@\"\n")
 	c := checkOf(t, h.Prepare(t, testbed.MailServer(t, nil)), "--ssh", wrapper)
 	c.exits(t, 1)
 	c.says(t, "WARN", "ssh", "-V: exit status 3", q(wrapper+" -V #"))

@@ -216,11 +216,7 @@ func TestFault28TooFewDescriptorsToStartAreNotBlamedOnSSHsSettings(t *testing.T)
 func TestFault28SSHHasNoDescriptorsLeft(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	ssh := filepath.Join(testbed.PublicDir(t), "ssh")
-	testbed.Write(t, ssh, "#!/bin/sh\nulimit -n 14\nexec ssh \"$@\"\n")
-	if err := os.Chmod(ssh, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	ssh := testbed.Script(t, "ulimit -n 14\nexec ssh \"$@\"\n")
 	m := h.Minimail(t, testbed.MailServer(t, nil), "--ssh", ssh)
 	crowd(t, m, 30, "Too many open files")
 	m.Greets(t)

@@ -253,17 +253,12 @@ func TestFault39NoIPv6(t *testing.T) {
 func TestFault40SSHTalksTooMuch(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	ssh := filepath.Join(testbed.PublicDir(t), "ssh")
-	testbed.Write(t, ssh, `#!/bin/sh
-[ "$1" = -V ] && exec ssh -V
+	ssh := testbed.Script(t, `[ "$1" = -V ] && exec ssh -V
 head -c 3000000 /dev/zero | tr '\0' x >&2
 printf '\033[31m\r\007\nred\033]0;title\007\n' >&2
 yes 'one more line' | head -n 20000 >&2
 exec ssh "$@"
 `)
-	if err := os.Chmod(ssh, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	m := h.Minimail(t, testbed.MailServer(t, nil), "--ssh", ssh)
 	m.Greets(t)
 	m.Down(t)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -82,11 +81,7 @@ func TestALeftOverSSHIsNeverUsed(t *testing.T) {
 func TestAnSSHThatAWrapperHasDetachedGoesWithItsLaunch(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	wrapper := filepath.Join(testbed.PublicDir(t), "wrapper")
-	testbed.Write(t, wrapper, "#!/bin/sh\nsetsid -w /usr/bin/ssh \"$@\"\n")
-	if err := os.Chmod(wrapper, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	wrapper := testbed.Script(t, "setsid -w /usr/bin/ssh \"$@\"\n")
 	m := h.Prepare(t, testbed.MailServer(t, nil), "--ssh", wrapper)
 	if c := checkOf(t, m); c.code != 0 {
 		t.Errorf("check: %+v", c)
@@ -109,11 +104,7 @@ func TestAnSSHThatAWrapperHasDetachedGoesWithItsLaunch(t *testing.T) {
 func TestAWrappersSSHThatOutlivesMinimailIsEnded(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	wrapper := filepath.Join(testbed.PublicDir(t), "wrapper")
-	testbed.Write(t, wrapper, "#!/bin/sh\n/usr/bin/ssh \"$@\"\n")
-	if err := os.Chmod(wrapper, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	wrapper := testbed.Script(t, "/usr/bin/ssh \"$@\"\n")
 	far := testbed.MailServer(t, nil)
 	m := h.Prepare(t, far, "--ssh", wrapper, "--idle", "1h")
 	near := m.Near

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -110,11 +109,8 @@ func TestALaunchThatTriesADeadAddressFirstServesTheNextClient(t *testing.T) {
 func TestNoClientWaitsForWhatSSHMakesOfItsSettings(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	ssh, hangs := filepath.Join(testbed.PublicDir(t), "ssh"), filepath.Join(testbed.PublicDir(t), "hangs")
-	testbed.Write(t, ssh, fmt.Sprintf("#!/bin/sh\ncase \" $* \" in *' -G '*) [ ! -e %s ] || exec sleep 30 ;; esac\nexec ssh \"$@\"\n", hangs))
-	if err := os.Chmod(ssh, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	hangs := filepath.Join(testbed.PublicDir(t), "hangs")
+	ssh := testbed.Script(t, fmt.Sprintf("case \" $* \" in *' -G '*) [ ! -e %s ] || exec sleep 30 ;; esac\nexec ssh \"$@\"\n", hangs))
 	m := h.Minimail(t, testbed.MailServer(t, nil), "--ssh", ssh, "--wait", "9s") // less than it may take to answer
 	testbed.Write(t, hangs, "")
 	at := 0 // a busy machine's login may take as long

@@ -79,7 +79,7 @@ func TestAStopDuringReloadsEndsWhoeverRuns(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 		reloads.Wait()
-		testbed.Eventually(t, "none is left", func() bool { return len(minimails(m)) == 0 })
+		testbed.NoneIsLeft(t, func() []int { return minimails(m) })
 	}
 }
 
@@ -115,18 +115,14 @@ func TestWhoeverFindsADeadPidLooksAgain(t *testing.T) {
 			t.Errorf("%s: %v\n%s", c.word, err, out)
 		}
 	}
-	testbed.Eventually(t, "none is left", func() bool { return len(minimails(m)) == 0 })
+	testbed.NoneIsLeft(t, func() []int { return minimails(m) })
 }
 
 // TestAStopThatWaitsForSSHSpeaksOfNoClients: ssh is deaf to TERM, and nobody is at work.
 func TestAStopThatWaitsForSSHSpeaksOfNoClients(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	ssh := filepath.Join(testbed.PublicDir(t), "ssh")
-	testbed.Write(t, ssh, "#!/bin/sh\ntrap '' TERM\nexec /usr/bin/ssh \"$@\"\n")
-	if err := os.Chmod(ssh, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	ssh := testbed.Script(t, "trap '' TERM\nexec /usr/bin/ssh \"$@\"\n")
 	m := h.Prepare(t, testbed.MailServer(t, nil), "--ssh", ssh, "--idle", "1h")
 	daemonize(t, m, "/dev/null")
 	m.Serves(t)

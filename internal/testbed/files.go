@@ -26,6 +26,18 @@ func Write(t testing.TB, path, text string) {
 	}
 }
 
+// Script is an executable file of sh's that any user may run, in a directory of its
+// own, called ssh.
+func Script(t testing.TB, lines string) string {
+	t.Helper()
+	path := filepath.Join(PublicDir(t), "ssh")
+	Write(t, path, "#!/bin/sh\n"+lines)
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func Read(t testing.TB, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)

@@ -190,7 +190,8 @@ func tidyEtc(etc string) error {
 // taken are the names of the accounts that tests make.
 var taken = []string{Owner, "me", "newbie"}
 
-// AddAccount has a user in the world, which must be there, without files.
+// AddAccount has a user in the world, which must be there, without files; gid is of
+// his own group.
 func AddAccount(t testing.TB, name string, uid, gid int, home string) {
 	t.Helper()
 	addTo(t, "/etc/passwd", fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh\n", name, uid, gid, home))
