@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A stream is what *net.TCPConn and *net.UnixConn have in common.
@@ -22,28 +19,11 @@ type stream interface {
 // dialNear is the dialer of near ends: no keepalives, for the peer is on this
 // machine and its death closes the connection.
 func dialNear(ctx context.Context, network, address string) (stream, error) {
-	c, err := (&net.Dialer{KeepAlive: -1, Control: connectNow}).DialContext(ctx, network, address)
+	c, err := (&net.Dialer{KeepAlive: -1}).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
 	return c.(stream), nil // tcp and unix connections both are
-}
-
-// connectNow is connect(2) on the loopback, where the other end answers at once.
-// When package net does it again it finds that done, and has no need to wait.
-func connectNow(network, address string, c syscall.RawConn) error {
-	at, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return nil // a Unix socket's path
-	}
-	var to unix.Sockaddr = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
-	if at.Addr().Is4() {
-		to = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
-	}
-	if e := c.Control(func(fd uintptr) { err = unix.Connect(int(fd), to) }); e != nil || errors.Is(err, unix.EINPROGRESS) {
-		return e
-	}
-	return err
 }
 
 // A Conn is a lease on the tunnel.
