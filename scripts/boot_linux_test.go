@@ -213,6 +213,11 @@ func TestTheLogIsRotatedWithoutLosingALine(t *testing.T) {
 			})
 		}
 		const log = "/var/log/minimail.log"
+		rotate := func() { // HUP is heard a moment after logrotate has ended
+			t.Helper()
+			m.Run(t, 0, "logrotate", "--force", "/etc/logrotate.d/minimail")
+			testbed.Eventually(t, "there is a new log", func() bool { return strings.Contains(m.Log(), "log reopened") })
+		}
 		wantLines(2, log)
 		sent := make(chan struct{})
 		go func() {
@@ -225,7 +230,7 @@ func TestTheLogIsRotatedWithoutLosingALine(t *testing.T) {
 				<-m.Mails
 			}
 		}()
-		m.Run(t, 0, "logrotate", "--force", "/etc/logrotate.d/minimail")
+		rotate()
 		<-sent
 		wantLines(22, log, log+".1")
 
@@ -242,7 +247,7 @@ func TestTheLogIsRotatedWithoutLosingALine(t *testing.T) {
 		if got := int(fi.Sys().(*syscall.Stat_t).Uid); got != uid || fi.Mode() != 0o640 {
 			t.Errorf("the new log is %d's with mode %v, want %d's with 0640", got, fi.Mode(), uid)
 		}
-		m.Run(t, 0, "logrotate", "--force", "/etc/logrotate.d/minimail")
+		rotate()
 		m.Sends(t)
 		testbed.Eventually(t, "lines go to the third file", func() bool { return strings.Count(m.Log(), served) == 2 })
 		if !testbed.Exists(log + ".2.gz") {
