@@ -205,13 +205,16 @@ func (l *life) changed(ctx context.Context, now tunnel.Status, asking *sync.Wait
 // reload is for HUP: what may have changed while nobody told us.
 func (l *life) reload(t *tunnel.Tunnel) {
 	l.tell.Reloading()
+	done := "HUP: back-off forgotten"
 	if !l.s.Foreground {
 		if err := openLog(l.s.LogFile, nil); err != nil {
 			l.log.Error().Err(err).Msg("still writing to the old log")
+		} else {
+			done = "HUP: log reopened, back-off forgotten"
 		}
 	}
 	t.Forget()
-	l.log.Info().Msg("HUP: log reopened, back-off forgotten")
+	l.log.Info().Msg(done)
 	l.tell.Ready(sentence(t.Status()))
 }
 
