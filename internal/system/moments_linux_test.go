@@ -92,7 +92,7 @@ var ends = map[string]func(t *testing.T, m *testbed.Minimail) *testbed.Minimail{
 	"the far end closes": func(_ *testing.T, m *testbed.Minimail) *testbed.Minimail { return m },
 	"the tunnel is lost": func(t *testing.T, m *testbed.Minimail) *testbed.Minimail {
 		_ = syscall.Kill(m.TheSSH(t), syscall.SIGKILL)
-		m.Log.Wait(t, "the tunnel has ended by itself")
+		m.Log.Wait(t, "the tunnel has ended by itself") // and not by a countdown
 		return m
 	},
 	"minimail stops, and is started": func(t *testing.T, m *testbed.Minimail) *testbed.Minimail {
@@ -122,7 +122,7 @@ func TestAQueueTriesAgainExactlyIfItsMailIsNotAccepted(t *testing.T) {
 				h := testbed.NewHost(t)
 				for _, state := range states {
 					far := &moment{state: state, reached: make(chan struct{}), over: make(chan struct{})}
-					m := h.Minimail(t, testbed.Listen(t, far.serve), "--drain", "0", "--wait", "60s")
+					m := h.Minimail(t, testbed.Listen(t, far.serve), "--drain", "0", "--wait", "60s", "--idle", "10s")
 					q := c.start(t, unpacked, m.Port)
 					q.Send(t, "a@near.test", "b@far.test", fmt.Appendf(nil, "From: a@near.test\nTo: b@far.test\nSubject: %s\n\n%s", state, strings.Repeat("line\n", 100)))
 					<-far.reached
@@ -162,7 +162,7 @@ func TestAReporterReportsAFailureExactlyIfItsMailIsNotAccepted(t *testing.T) {
 						continue // only its QUIT tells that it has got that
 					}
 					far := &moment{state: state, reached: make(chan struct{}), over: make(chan struct{})}
-					m := h.Minimail(t, testbed.Listen(t, far.serve), "--drain", "0", "--wait", "60s")
+					m := h.Minimail(t, testbed.Listen(t, far.serve), "--drain", "0", "--wait", "60s", "--idle", "10s")
 					var said testbed.Words
 					cmd := reporter(m, line)
 					cmd.Stdout, cmd.Stderr = &said, &said
