@@ -40,7 +40,7 @@ func (e ErrRunning) Error() string {
 func lockFile(pidFile string) string { return strings.TrimSuffix(pidFile, ".pid") + ".lock" }
 
 // Lock takes the pid file for the user to become (nil: for ourselves), and
-// writes our pid into it. It takes a tenth of a second at most.
+// writes our pid into it. It takes some seconds at most.
 func Lock(path string, who *user.User) (*PidFile, error) {
 	place, err := PidFilePlace(path, who)
 	if err != nil {
@@ -48,7 +48,7 @@ func Lock(path string, who *user.User) (*PidFile, error) {
 	}
 	// Whoever only looks whether we run (Held, below) holds the lock for some
 	// microseconds, and whoever ends removes the file: look more than once.
-	for try := 0; ; try++ {
+	for began := time.Now(); ; time.Sleep(2 * time.Millisecond) {
 		p, err := tryLock(place.real)
 		if err == nil && p != nil {
 			p.path = path
@@ -67,13 +67,12 @@ func Lock(path string, who *user.User) (*PidFile, error) {
 		switch {
 		case running.pid != 0:
 			return nil, running
-		case try == 50:
+		case time.Since(began) > 4*afterKill: // a holder that was killed may vanish late
 			if r, err := askControl(path); err == nil {
 				return nil, fail.Hint(ErrRunning{r.PID}, "its pid file was removed: kill %d; minimail start", r.PID)
 			}
 			return nil, running
 		}
-		time.Sleep(2 * time.Millisecond)
 	}
 }
 
@@ -88,7 +87,10 @@ func tryLock(pidFile string) (*PidFile, error) {
 	err = isLock(f)
 	if err == nil {
 		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-			_, pid, _, _ := Held(pidFile)
+			_, pid, running, _ := Held(pidFile)
+			if !running {
+				pid = 0 // of one that has gone
+			}
 			err = ErrRunning{pid}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -308,15 +309,36 @@ func TestAFileThatWasRemovedUnderOurHandsIsNotHeld(t *testing.T) {
 	all.Wait()
 }
 
+// TestThePidOfOneThatHasGoneIsNotSaidToRun: it may hold its lock a little longer,
+// and whoever looks holds it for a moment.
+func TestThePidOfOneThatHasGoneIsNotSaidToRun(t *testing.T) {
+	p, path := lockedPidFile(t)
+	testbed.Write(t, path, "4194303")
+	var busy ErrRunning
+	if _, err := tryLock(path); !errors.As(err, &busy) || busy.pid != 0 {
+		t.Errorf("got %v", err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		go func() { time.Sleep(time.Second); p.lock.Close() }()
+		next, err := Lock(path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.Release()
+	})
+}
+
 func TestAHolderThatIsGoingDoesNotBlockAStart(t *testing.T) {
 	for range 50 { // often it is still there at the first look
 		p, path := lockedPidFile(t)
-		gone := make(chan struct{})
-		go func() { defer close(gone); p.Release() }()
-		if pid := whoStays(path); pid != 0 {
-			t.Fatalf("pid %d stays", pid)
-		}
-		<-gone
+		synctest.Test(t, func(t *testing.T) { // whose time waits for it
+			gone := make(chan struct{})
+			go func() { defer close(gone); p.Release() }()
+			if pid := whoStays(path); pid != 0 {
+				t.Fatalf("pid %d stays", pid)
+			}
+			<-gone
+		})
 	}
 	p, path := lockedPidFile(t)
 	defer p.Release()
