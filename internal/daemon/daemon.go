@@ -73,17 +73,23 @@ func prepare(s settings.Settings) error {
 const afterKill = 500 * time.Millisecond
 
 // whoStays returns the pid in a pid file that is held, or 0 if nobody holds it,
-// or whoever did has just gone.
+// or whoever did has just gone: one that is stopping is waited for.
 func whoStays(path string) int {
+	limit := 4 * afterKill
 	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		waited := time.Since(began)
 		_, pid, running, err := Held(path)
 		if err != nil || !running {
 			return 0
 		}
-		if time.Since(began) < afterKill {
+		if waited < afterKill {
 			continue // also one that answers may have been told to go
 		}
-		if _, err := askControl(path); err == nil || errors.Is(err, errDeaf) || time.Since(began) > 4*afterKill {
+		r, err := askControl(path)
+		if r.Stopping {
+			limit = slowAfter
+		}
+		if err == nil && !r.Stopping || errors.Is(err, errDeaf) || waited > limit {
 			return pid
 		}
 	}

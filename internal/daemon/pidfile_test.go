@@ -328,6 +328,16 @@ func TestThePidOfOneThatHasGoneIsNotSaidToRun(t *testing.T) {
 	})
 }
 
+// TestOneThatIsStoppingIsWaitedFor, as it answers until it has ended.
+func TestOneThatIsStoppingIsWaitedFor(t *testing.T) {
+	asked := make(chan bool, 1000)
+	path, held, _ := answering(t, Control{Report: func() Report { asked <- true; return Report{Stopping: true} }})
+	go func() { <-asked; <-asked; held.Release() }()
+	if pid := whoStays(path); pid != 0 {
+		t.Errorf("pid %d stays", pid)
+	}
+}
+
 func TestAHolderThatIsGoingDoesNotBlockAStart(t *testing.T) {
 	for range 50 { // often it is still there at the first look
 		p, path := lockedPidFile(t)

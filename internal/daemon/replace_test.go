@@ -41,6 +41,16 @@ func TestWhoComesTooLateTriesAgain(t *testing.T) {
 	}
 }
 
+// TestOneThatIsStoppingIsNotReplaced: there will be none, or the next one.
+func TestOneThatIsStoppingIsNotReplaced(t *testing.T) {
+	asked := make(chan bool, 1000)
+	pidFile, held, _ := answering(t, Control{Report: func() Report { asked <- true; return Report{PID: os.Getpid(), Handover: true, Stopping: true} }})
+	go func() { <-asked; <-asked; held.Release() }()
+	if err := replaceHolder(heirsOwn(t, "-X", "--host", "far", "-u", anybody(), "--pid-file", pidFile), nil, pidFile, os.Getpid()); err != errLate {
+		t.Error(err)
+	}
+}
+
 // TestOneThatCannotHandOverIsStoppedAndAnotherStarted with the same settings.
 func TestOneThatCannotHandOverIsStoppedAndAnotherStarted(t *testing.T) {
 	path := filepath.Join(testbed.PublicDir(t), "m.pid")

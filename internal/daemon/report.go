@@ -38,6 +38,7 @@ type Report struct {
 	// it has taken over from, while that lets its clients finish.
 	Handover bool `json:"handover"`
 	Before   int  `json:"before,omitempty"`
+	Stopping bool `json:"stopping,omitempty"` // it ends when its clients have left
 	// Log is where it logs to; "": its service manager's, or a terminal.
 	Log        string         `json:"log,omitempty"`
 	LogInFile  bool           `json:"log_in_file,omitempty"` // it is the settings file that says so
@@ -122,6 +123,9 @@ func (r Report) print(w io.Writer) {
 		line("Problem", "%s", r.Problem)
 		line("Hint", "%s", r.Hint)
 		return
+	}
+	if r.Stopping {
+		line("Stopping", "when its clients have left")
 	}
 	if r.Before != 0 {
 		line("Before", "pid %d lets its clients finish", r.Before)

@@ -75,7 +75,7 @@ func replaceHolder(s settings.Settings, life Life, path string, pid int) error {
 		return fail.Exit(fail.Hint(fmt.Errorf("cannot %s pid %d: it is not yours", s.Word, pid), "run it with sudo"), fail.NeedsRoot)
 	case errors.Is(err, errDeaf):
 		return fail.Hint(fmt.Errorf("cannot %s pid %d: %w", s.Word, pid, err), "kill -9 %d; minimail start # with sudo, if it is not yours", pid)
-	case err != nil && whoStays(path) != pid: // it was ending, or somebody else was quicker
+	case (err != nil || r.Stopping) && whoStays(path) != pid: // it was ending, or somebody else was quicker
 		return errLate
 	case err != nil || !r.Handover:
 		return stopAndStart(s, life)

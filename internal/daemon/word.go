@@ -25,6 +25,7 @@ type Teller struct {
 	pipe     *os.File // to start, until we are ready
 	socket   string   // systemd's; "": it does not listen
 	replaced bool     // we are not the one any more
+	stopping bool
 }
 
 // NewTeller is for the foreground. The name of systemd's socket is then no
@@ -106,7 +107,19 @@ func (t *Teller) Status(sentence string) { t.say("STATUS=" + sentence) }
 func (t *Teller) Reloading() { t.say("RELOADING=1") }
 
 // Stopping says that we are about to end.
-func (t *Teller) Stopping(sentence string) { t.say("STOPPING=1", "STATUS="+sentence) }
+func (t *Teller) Stopping(sentence string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopping = true
+	t.notify("STOPPING=1", "STATUS="+sentence)
+}
+
+// IsStopping reports whether that was told.
+func (t *Teller) IsStopping() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stopping
+}
 
 func (t *Teller) say(variables ...string) {
 	t.mu.Lock()

@@ -14,7 +14,7 @@ func (l *life) report(since time.Time, t *tunnel.Tunnel, f *forward.Forwarder, f
 	r := daemon.Report{
 		PID: os.Getpid(), Since: since, User: daemon.UserName(), Host: l.s.Host,
 		Listening: addresses(l.doors), Tunnel: daemon.NewTunnelReport(t.Status()), Clients: f.Stats(),
-		LogError: l.written.why(), Handover: true, Foreground: l.s.Foreground, Manager: l.tell.Manager(), Given: l.given,
+		LogError: l.written.why(), Handover: true, Stopping: l.tell.IsStopping(), Foreground: l.s.Foreground, Manager: l.tell.Manager(), Given: l.given,
 	}
 	for _, d := range l.doors {
 		r.Forwards = append(r.Forwards, daemon.ForwardReport{Listening: addresses([]door{d}), SMTP: d.SMTP, Near: d.Near, Far: d.Far})

@@ -85,8 +85,12 @@ func TestTheReportIsOfAllThatIsKnown(t *testing.T) {
 		t.Errorf("%+v,\nwant %+v", got, want)
 	}
 	close(free)
-	if got := l.report(since, tun, f, free); got.Before != 0 {
-		t.Errorf("one that has ended: %d", got.Before)
+	if got := l.report(since, tun, f, free); got.Before != 0 || got.Stopping {
+		t.Errorf("one that has ended: %d, stopping: %v", got.Before, got.Stopping)
+	}
+	l.tell.Stopping("stopping")
+	if got := l.report(since, tun, f, free); !got.Stopping {
+		t.Error("it does not say that it is stopping")
 	}
 }
 
