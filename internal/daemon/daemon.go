@@ -235,10 +235,15 @@ func waitForEnd(path string, pid int) (last int, err error) {
 			return pid, err
 		}
 		if !said && time.Since(began) > time.Second {
-			if r, err := askControl(path); err != nil || r.Clients.Working > 0 {
-				fmt.Printf("minimail: pid %d lets its clients finish\n", pid)
-			}
 			said = true
+			switch r, err := askControl(path); {
+			case r.Clients.Working > 0:
+				fmt.Printf("minimail: pid %d lets its clients finish\n", pid)
+			case err != nil && time.Since(began) < slowAfter/2: // it may be about to end
+				said = false
+			case err != nil:
+				fmt.Printf("minimail: waiting for pid %d to end\n", pid)
+			}
 		}
 		if time.Now().After(ask) {
 			_, err := askControl(path)

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"minimail/forward"
 	"minimail/internal/fail"
 	"minimail/internal/testbed"
 )
@@ -54,7 +55,12 @@ func init() {
 func TestAStopEndsTheHolderAndTidiesUp(t *testing.T) {
 	path := filepath.Join(testbed.PublicDir(t), "m.pid")
 	pid, _ := holding(t, path, "")
-	var err error
+	control, err := ListenControl(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	go report(Report{PID: pid}).Answer(control) // ends with it
 	got := said(t, &os.Stdout, func() { err = Stop(parsed(t, "stop", "--pid-file", path)) })
 	if err != nil || got != fmt.Sprintf("minimail is stopped: pid %d\n", pid) {
 		t.Errorf("%q, %v", got, err)
@@ -73,10 +79,23 @@ func TestAStopEndsTheHolderAndTidiesUp(t *testing.T) {
 	}
 }
 
-// TestAStopSaysThatItWaitsForClients, once.
-func TestAStopSaysThatItWaitsForClients(t *testing.T) {
+// TestAStopSaysWhatItWaitsFor, once.
+func TestAStopSaysWhatItWaitsFor(t *testing.T) {
+	t.Run("clients", func(t *testing.T) { stopSays(t, "pid %d lets its clients finish", true) })
+	t.Run("it does not say what", func(t *testing.T) { stopSays(t, "waiting for pid %d to end", false) })
+}
+
+func stopSays(t *testing.T, want string, answers bool) {
 	path := filepath.Join(testbed.PublicDir(t), "m.pid")
 	pid, clients := holding(t, path, "with clients")
+	if answers {
+		control, err := ListenControl(path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer control.Close()
+		go report(Report{PID: pid, Clients: forward.Stats{Working: 1}}).Answer(control) // ends with it
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +111,7 @@ func TestAStopSaysThatItWaitsForClients(t *testing.T) {
 	os.Stdout = stdout
 	w.Close()
 	rest, _ := io.ReadAll(words)
-	if err != nil || first+string(rest) != fmt.Sprintf("minimail: pid %d lets its clients finish\nminimail is stopped: pid %d\n", pid, pid) {
+	if err != nil || first+string(rest) != fmt.Sprintf("minimail: "+want+"\nminimail is stopped: pid %d\n", pid, pid) {
 		t.Errorf("%v: %s%s", err, first, rest)
 	}
 }
