@@ -56,7 +56,7 @@ func removeSocket(path string) {
 }
 
 // controlTimeout is how long either side may take.
-const controlTimeout = 2 * time.Second
+const controlTimeout = 5 * time.Second
 
 // A Control answers at the control socket.
 type Control struct {
@@ -91,6 +91,7 @@ func (c Control) answer(conn *net.UnixConn) {
 		c.handOver(w)
 		return
 	}
+	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
 	_ = json.NewEncoder(conn).Encode(c.Report())
 	w.close()
 }

@@ -52,7 +52,7 @@ func TestWhoAsksForOurPlaceAndIsNotReadyIsHungUpOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c := Control{Legacy: func() Legacy { return Legacy{PidFile: held, Control: l} }}
+	c := Control{Report: func() Report { return Report{} }, Legacy: func() Legacy { return Legacy{PidFile: held, Control: l} }}
 	go c.Answer(l) // ends with l
 
 	for _, word := range []string{"no", "handover"} {

@@ -37,7 +37,7 @@ func TestAllIsHandedOver(t *testing.T) {
 	managers, own := listener(t), listener(t)
 	heirs := make(chan *Heir)
 	legacy := make(chan Legacy, 1)
-	pidFile, held, control := answering(t, Control{Heirs: heirs, Legacy: func() Legacy { return <-legacy }})
+	pidFile, held, control := answering(t, Control{Report: func() Report { return Report{} }, Heirs: heirs, Legacy: func() Legacy { return <-legacy }})
 	legacy <- Legacy{PidFile: held, Control: control, Doors: []Door{{managers, "25"}, {own, ""}}, Log: log, Env: []string{"a", "b"}}
 
 	p, err := Precede(pidFile)
@@ -134,7 +134,7 @@ func TestAllIsHandedOver(t *testing.T) {
 func TestWhoDoesNotTakeOverLeavesNothingOpen(t *testing.T) {
 	door := listener(t)
 	legacy := make(chan Legacy, 1)
-	pidFile, held, control := answering(t, Control{Heirs: make(chan *Heir), Legacy: func() Legacy { return <-legacy }})
+	pidFile, held, control := answering(t, Control{Report: func() Report { return Report{} }, Heirs: make(chan *Heir), Legacy: func() Legacy { return <-legacy }})
 	legacy <- Legacy{PidFile: held, Control: control, Doors: []Door{{door, ""}}}
 	p, err := Precede(pidFile)
 	if err != nil {

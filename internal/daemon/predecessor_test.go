@@ -51,7 +51,7 @@ func TestNothingIsTakenFromAPredecessorThatDoesNotGiveAll(t *testing.T) {
 		"it has no control socket":               func(w *wire, p *PidFile) { held(w, p); send(w, "all", nil) },
 		"door: file file+net received":           func(w *wire, p *PidFile) { held(w, p); send(w, "door", p.pid) },
 		"no file has come with \"door\"":         func(w *wire, _ *PidFile) { _, _ = w.conn.Write([]byte(`{"is":"door","file":true}`)) },
-		"it has not answered within 2s":          func(w *wire, _ *PidFile) { _, _, _ = w.receive() },
+		errDeaf.Error():                          func(w *wire, _ *PidFile) { _, _, _ = w.receive() },
 		"invalid character 'h' looking for beg":  func(w *wire, _ *PidFile) { _, _ = w.conn.Write([]byte("hello\n")) },
 		"cannot take over from the running mini": func(w *wire, p *PidFile) { held(w, p); held(w, p); send(w, "all", nil) },
 	} {

@@ -123,13 +123,12 @@ func TestASignalToAWaitingStartEndsTheDaemon(t *testing.T) {
 	}
 }
 
-// ignoreInterrupts keeps an interrupt from ending the test when start's own
-// handler is not there yet; wait's gets it as well.
+// ignoreInterrupts keeps an interrupt from ending the tests when start's own
+// handler is not there yet, or not any more; wait's gets it as well.
 func ignoreInterrupts(t *testing.T) {
 	t.Helper()
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, os.Interrupt)
-	t.Cleanup(func() { signal.Stop(c) })
 }
 
 // listening is the other end of a NOTIFY_SOCKET.

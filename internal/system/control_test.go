@@ -74,9 +74,9 @@ func TestStatusOfOneThatHangs(t *testing.T) {
 	h := testbed.NewHost(t)
 	m := h.Minimail(t, testbed.MailServer(t, nil))
 	_ = m.Cmd.Process.Signal(syscall.SIGSTOP)
-	wants(t, "stopped", statusOf(t, m), `^Running:     yes$`, `^More:        not to be had: it has not answered within 2s$`)
+	wants(t, "stopped", statusOf(t, m), `^Running:     yes$`, `^More:        not to be had: it has not answered within 5s$`)
 	wants(t, "stopped, in JSON", testbed.Run(t, testbed.Program, "status", "--json", "--settings", "/dev/null", "-p", m.Pid),
-		`"running": ?true`, `"error": ?"it has not answered within 2s"`)
+		`"running": ?true`, `"error": ?"it has not answered within 5s"`)
 	_ = m.Cmd.Process.Signal(syscall.SIGCONT)
 	m.Greets(t)
 }
