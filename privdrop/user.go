@@ -96,14 +96,14 @@ func ask(program string, arguments ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, Program(program), arguments...)
-	cmd.WaitDelay = time.Second // for what it may have started
+	cmd.WaitDelay = 3 * time.Second // for what it may have started, which has its output
 	out, err := cmd.Output()
 	switch {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s has not answered for %v", program, patience)
 	case slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN, syscall.ENOMEM}, func(e error) bool { return errors.Is(err, e) }):
 		return "", fmt.Errorf("cannot run %s: %w", program, err)
-	case err != nil:
+	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
 		return "", errUnknown
 	}
 	return strings.TrimSpace(string(out)), nil

@@ -161,6 +161,10 @@ func TestWhatAProgramHasStartedIsNotWaitedFor(t *testing.T) {
 	if _, err := Lookup("ldapuser"); !errors.As(err, new(Unknown)) {
 		t.Error(err)
 	}
+	fake(t, "getent", "cat <"+fifo+" & echo ldapuser:x:65533:65532:A User:/home/ldap:/bin/sh")
+	if u, err := Lookup("ldapuser"); err != nil || u.Uid != "65533" {
+		t.Errorf("%+v, %v", u, err)
+	}
 }
 
 func TestWhoCannotBeLookedUpForWantOfFilesIsNotUnknown(t *testing.T) {

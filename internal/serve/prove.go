@@ -17,7 +17,7 @@ import (
 
 // proveTimeout is how long ssh may think about its settings, at start: it runs
 // what Match exec says. What takes longer is seen when a client comes.
-const proveTimeout = 2 * time.Second
+const proveTimeout = 5 * time.Second
 
 var errStopped = errors.New("stopped by a signal before it was ready")
 
@@ -57,7 +57,7 @@ func ask(s settings.Settings) (*openssh.Client, error) {
 	if err := notRun(s.SSH, err); err != nil {
 		return nil, err
 	}
-	if err == nil || asking.Err() != nil || errors.As(err, &exit) || errors.Is(err, exec.ErrWaitDelay) {
+	if err == nil || asking.Err() != nil || errors.As(err, &exit) {
 		return ssh, nil
 	}
 	return nil, fail.Exit(fail.Hint(fmt.Errorf("ssh does not like its settings: %w", err), "minimail check # tries them one by one"), fail.Usage)

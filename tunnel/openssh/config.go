@@ -3,6 +3,7 @@ package openssh
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,10 @@ import (
 // askTimeout is for programs that only answer a question: ssh -G may run what
 // ssh_config's Match exec says.
 const askTimeout = 10 * time.Second
+
+// heldOpen is how long a program's output is waited for that has ended: what it
+// has started may have its output, too.
+const heldOpen = 3 * time.Second
 
 // Ask runs a program as ssh will be run, in an environment and with nothing to
 // read, and returns what it prints; with an error, what it says on stderr. After
@@ -30,9 +35,12 @@ func askWith(ctx context.Context, stdin io.Reader, env []string, program string,
 	cmd := exec.CommandContext(ctx, program, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, stdin, &stdout, &stderr
-	cmd.WaitDelay = time.Second
-	if err = cmd.Run(); ctx.Err() != nil {
+	cmd.WaitDelay = heldOpen
+	switch err = cmd.Run(); {
+	case ctx.Err() != nil:
 		err = ctx.Err()
+	case errors.Is(err, exec.ErrWaitDelay): // it has said all
+		err = nil
 	}
 	return stdout.String(), strings.TrimSpace(stderr.String()), err
 }

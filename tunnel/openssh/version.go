@@ -33,7 +33,7 @@ func AskVersion(ctx context.Context, env []string, program string) (Version, err
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "-V")
 	cmd.Env = env
-	cmd.WaitDelay = time.Second // somebody else may have its output
+	cmd.WaitDelay = heldOpen
 	out, err := cmd.CombinedOutput()
 	m := versionLine.FindSubmatch(out)
 	if m == nil {
