@@ -79,6 +79,9 @@ func (r leaseReply) refusal() error {
 
 func (t *Tunnel) lease(ctx context.Context) (leaseReply, error) {
 	reply := make(chan leaseReply, 1)
+	if ctx.Err() != nil { // the pause may have ended as well
+		return leaseReply{}, ctx.Err()
+	}
 	select {
 	case t.leases <- leaseRequest{reply}:
 		return <-reply, nil
