@@ -62,7 +62,7 @@ func (v *victim) says(t *testing.T, options ...string) (said string, code int) {
 	cmd := exec.CommandContext(ctx, testbed.Program, options...)
 	cmd.Env = append(os.Environ(), "MINIMAIL_SETTINGS="+os.DevNull, "MINIMAIL_HOST=far", "MINIMAIL_FORWARD="+v.fwd,
 		"MINIMAIL_USER="+me, "MINIMAIL_SSH="+testbed.FakeProgram(t, "fake-ssh"), "FAKE_SSH_RECORD=")
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		t.Fatalf("minimail %s does not end: %v\n%s", strings.Join(options, " "), err, out)

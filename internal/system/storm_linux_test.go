@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"minimail/internal/testbed"
 )
@@ -101,7 +100,7 @@ func TestWhoeverFindsADeadPidLooksAgain(t *testing.T) {
 		cmd := exec.CommandContext(ctx, "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace="+c.call, "-e", "inject="+c.call+":delay_enter=1000000",
 			testbed.Program, c.word, "--settings", "/dev/null", "-p", m.Pid)
 		out := new(testbed.Words)
-		cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, out, time.Second
+		cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, out, testbed.Patience
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
