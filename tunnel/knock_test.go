@@ -278,3 +278,29 @@ func TestAConnectionToTheNextTunnelIsNotALeaseOnTheLast(t *testing.T) {
 		k.leaves()
 	})
 }
+
+// TestWhoHasLeftGetsNoLease, though one could be had: it would be a launch.
+func TestWhoHasLeftGetsNoLease(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tun := New(Config{})
+		left, leave := context.WithCancel(t.Context())
+		leave()
+		go func() { // ends with the test
+			for {
+				select {
+				case r := <-tun.leases:
+					r.reply <- leaseReply{}
+				case <-tun.stopped:
+					return
+				}
+			}
+		}()
+		defer close(tun.stopped)
+		for range 100 {
+			synctest.Wait() // one could be had
+			if _, err := tun.lease(left); err != context.Canceled {
+				t.Fatal(err)
+			}
+		}
+	})
+}
