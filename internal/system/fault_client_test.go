@@ -31,8 +31,13 @@ func TestFault23ClientLeavesWhileItWaits(t *testing.T) {
 	login := m.TheSSH(t)
 	c.Close()
 	m.Log.Wait(t, "client left before it was served")
+	next := m.Dial(t) // before the login ends, and a countdown begins
 	_ = syscall.Kill(sshd, syscall.SIGCONT)
-	m.Greets(t) // by the login that its leaving has not broken off
+	// It is served by the login that the first one's leaving has not broken off.
+	if got := testbed.ReadLine(t, bufio.NewReader(next)); !strings.HasPrefix(got, "220 ") {
+		t.Errorf("the next client got %q", got)
+	}
+	next.Close()
 	if n := m.Log.Count("launched ssh"); n != 1 {
 		t.Errorf("%d launches; the first was pid %d", n, login)
 	}

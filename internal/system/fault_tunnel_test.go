@@ -298,9 +298,11 @@ func TestFault21MinimailIsStopped(t *testing.T) {
 func TestFault22SSHIsDeafToTERM(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	m := h.Minimail(t, testbed.MailServer(t, nil), "--idle", "1s")
-	m.Greets(t)
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--idle", "1s", "--drain", "1s")
+	c := m.Dial(t)
+	testbed.ReadLine(t, bufio.NewReader(c))
 	_ = syscall.Kill(m.TheSSH(t), syscall.SIGSTOP)
+	c.Close() // which ssh does not see, but minimail does: --drain is over then
 	m.Log.Wait(t, "killing ssh")
 	m.Down(t)
 	m.Greets(t)

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -91,10 +92,12 @@ func TestAnSSHThatAWrapperHasDetachedGoesWithItsLaunch(t *testing.T) {
 	m.Greets(t)
 	m.Log.Wait(t, "the tunnel is closed")
 	m.NobodyLeft(t)
-	m.Greets(t)
+	c := m.Dial(t) // stays, or the tunnel might be closing already
+	testbed.ReadLine(t, bufio.NewReader(c))
 	if len(m.SSH()) != 2 {
 		t.Errorf("the wrapper and ssh: %v", m.SSH())
 	}
+	c.Close()
 	m.End(t, syscall.SIGTERM)
 	m.NobodyLeft(t)
 }
