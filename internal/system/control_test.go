@@ -39,7 +39,7 @@ func TestStatusTellsHowItIs(t *testing.T) {
 	wants(t, "after a client", statusOf(t, m), `^Tunnel:      up, to far, ssh pid \d+ for \d+s, closes in \d+s$`,
 		`^Clients:     0 now, 0 waiting; 1 served, \d+ refused$`, `^Bytes:       0 up, 20 down$`)
 	h.Stop()
-	m.Refuses(t, "Connection refused")
+	m.ComesToRefuse(t, "Connection refused")
 	wants(t, "after a failure", statusOf(t, m), `[1-9]\d* refused$`, `^Refused:     \d+s ago: .*Connection refused`, `^Last error:  \d+s ago: `)
 	m.Dial(t) // for as long as somebody waits, ssh is tried again and again
 	testbed.Eventually(t, "its back-off is told", func() bool {

@@ -272,7 +272,7 @@ func TestFault15NearPortIsOurLeftOverSSHs(t *testing.T) {
 	})
 	_ = left.Process.Signal(syscall.SIGSTOP) // its host is gone, say
 	m.Start(t)
-	m.Refuses(t, fmt.Sprintf("ssh cannot listen on %d.*Address already in use", m.Near))
+	m.ComesToRefuse(t, fmt.Sprintf("ssh cannot listen on %d.*Address already in use", m.Near))
 	_ = left.Process.Kill()
 	m.Serves(t)
 }

@@ -198,7 +198,7 @@ func TestFault18SSHDIsKilled(t *testing.T) {
 	if got := testbed.ReadLine(t, r); !strings.HasPrefix(got, "421 ") || !strings.Contains(got, "lost") {
 		t.Errorf("in mid-session the client got %q, want a 421", got)
 	}
-	m.Refuses(t, "Connection refused")
+	m.ComesToRefuse(t, "Connection refused")
 	h.Start(t)
 	m.Serves(t)
 }

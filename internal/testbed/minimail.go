@@ -170,9 +170,21 @@ var tooEarly = regexp.MustCompile(`^421 .*(ssh is still trying after|the last tu
 // after others that have come too early.
 func (m *Minimail) Refuses(t testing.TB, re string) {
 	t.Helper()
+	m.refuses(t, re, tooEarly)
+}
+
+// ComesToRefuse is Refuses where the first clients may be told of what was before:
+// their --wait was over before the next launch had failed.
+func (m *Minimail) ComesToRefuse(t testing.TB, re string) {
+	t.Helper()
+	m.refuses(t, re, regexp.MustCompile(`^421 `))
+}
+
+func (m *Minimail) refuses(t testing.TB, re string, before *regexp.Regexp) {
+	t.Helper()
 	want := regexp.MustCompile(`^421 \S+ minimail: .*` + re)
 	got := m.Greeting(t)
-	for deadline := time.Now().Add(Patience); !want.MatchString(got) && tooEarly.MatchString(got) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(Patience); !want.MatchString(got) && before.MatchString(got) && time.Now().Before(deadline); {
 		got = m.Greeting(t)
 	}
 	if !want.MatchString(got) {
