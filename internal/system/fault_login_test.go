@@ -106,8 +106,8 @@ func TestFault05ConnectionRefused(t *testing.T) {
 func TestFault06NoAnswer(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	h.Configure(t, "Port "+strconv.Itoa(blackHole(t)))
-	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "8s", "--ssh-option", "ConnectTimeout=1")
+	h.Configure(t, "Port "+strconv.Itoa(blackHole(t)), "ConnectTimeout 1")
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "8s")
 	failed(t, m, "Connection timed out", func() { h.Configure(t) })
 }
 
@@ -144,8 +144,8 @@ func TestFault07BannerNeverComes(t *testing.T) {
 	h := testbed.NewHost(t)
 	silent := testbed.Listen(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1<<16)); <-t.Context().Done() })
 	_, port, _ := net.SplitHostPort(silent)
-	h.Configure(t, "Port "+port)
-	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "8s", "--ssh-option", "ConnectTimeout=1")
+	h.Configure(t, "Port "+port, "ConnectTimeout 1")
+	m := h.Minimail(t, testbed.MailServer(t, nil), "--wait", "8s")
 	failed(t, m, "timed out", func() {
 		h.Configure(t)
 		_ = m.Cmd.Process.Signal(syscall.SIGHUP) // there may have been a second try
