@@ -136,13 +136,14 @@ func TestFault14NearPortIsSomebodyElses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := testbed.NewHost(t)
-			m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "20s")
+			wait := map[bool]string{true: "60s", false: "30s"}[c.served] // who is not, waits so long
+			m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", wait)
 			spy := intrude(t, m.Near, c.hosts)
 			if c.deaf {
 				spy.cmd.Env = append(os.Environ(), "TEST_ROLE=deaf spy")
 			}
 			if c.during {
-				h.Configure(t, h.Slowly())
+				h.Configure(t, h.After(h.Path("spied"))...)
 			} else {
 				spy.start(t)
 			}
@@ -152,6 +153,7 @@ func TestFault14NearPortIsSomebodyElses(t *testing.T) {
 			if c.during {
 				m.TheSSH(t)
 				spy.start(t)
+				testbed.Write(t, h.Path("spied"), "")
 			}
 			got := testbed.ReadLine(t, bufio.NewReader(client))
 			if want := map[bool]string{true: "220 ", false: "421 "}[c.served]; !strings.HasPrefix(got, want) {

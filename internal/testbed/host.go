@@ -117,6 +117,11 @@ func (h *Host) Slowly() string {
 	return fmt.Sprintf("ProxyCommand sh -c 'sleep 1; exec nc 127.0.0.1 %d'", h.Port)
 }
 
+// After are lines for Configure that keep logins from going on until there is a file.
+func (h *Host) After(file string) []string {
+	return []string{"ConnectTimeout 60", fmt.Sprintf("ProxyCommand sh -c 'while [ ! -e %s ]; do sleep 0.05; done; exec nc 127.0.0.1 %d'", file, h.Port)}
+}
+
 // Start runs sshd until the test ends, or stop is called.
 func (h *Host) Start(t testing.TB) {
 	t.Helper()
