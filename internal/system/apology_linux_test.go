@@ -174,7 +174,7 @@ func notified(t *testing.T) (name string, said *testbed.Words) {
 func TestAStopLeavesTheServiceManagersQueue(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s", "--drain", "60s")
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s", "--drain", "60s", many)
 	l := managersSocket(t, "127.0.0.1", m.Port)
 	first := activated(t, m, l)
 	finish := atWork(t, m)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,21 +55,26 @@ func atWork(t *testing.T, m *testbed.Minimail) (finish func()) {
 type queue struct {
 	stop    chan struct{}
 	clients sync.WaitGroup
+	here    atomic.Int64
 	mu      sync.Mutex
 	came    int
 	wrong   []string
 }
 
-// comes has a client come every 10 ms.
+// many is for a minimail to which a queue comes: else so many clients a second are
+// too many in the long run (forward/gate.go).
+const many = "--max-clients=2000"
+
+// comes has a client come every 10 ms, or more rarely where more than a hundred
+// wait: that may take minutes.
 func comes(m *testbed.Minimail) *queue {
 	c := &queue{stop: make(chan struct{})}
 	c.clients.Go(func() {
-		for tick := time.NewTicker(10 * time.Millisecond); ; {
+		for {
 			select {
 			case <-c.stop:
-				tick.Stop()
 				return
-			case <-tick.C:
+			case <-time.After(max(10*time.Millisecond, time.Duration(c.here.Load())*100*time.Microsecond)):
 				c.clients.Go(func() { c.visit(m) })
 			}
 		}
@@ -77,6 +83,8 @@ func comes(m *testbed.Minimail) *queue {
 }
 
 func (c *queue) visit(m *testbed.Minimail) {
+	c.here.Add(1)
+	defer c.here.Add(-1)
 	got, err := greeting(m)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,7 +100,7 @@ func greeting(m *testbed.Minimail) (string, error) {
 		return "", err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(3 * testbed.Patience))
+	_ = conn.SetDeadline(time.Now().Add(6 * testbed.Patience)) // longer than any --wait, to hear why
 	b := make([]byte, 512)
 	n, err := conn.Read(b)
 	return string(b[:n]), err
@@ -114,7 +122,8 @@ func TestRestartsRefuseNobody(t *testing.T) {
 	for _, word := range []string{"restart", "reload"} {
 		t.Run(word, func(t *testing.T) {
 			h := testbed.NewHost(t)
-			m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s", "--drain", "60s")
+			// Until those at work finish, the others wait, through all restarts.
+			m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "5m", "--drain", "10m", many)
 			log := filepath.Join(testbed.PublicDir(t), "log")
 			daemonize(t, m, log)
 			var finish []func()
@@ -172,7 +181,7 @@ func minimails(m *testbed.Minimail) []int { return testbed.CommandsWith("\x00" +
 func TestARestartThatFailsChangesNothing(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s", "--drain", "60s")
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s", "--drain", "60s", many)
 	log := filepath.Join(testbed.PublicDir(t), "log")
 	daemonize(t, m, log)
 	finish := atWork(t, m)
@@ -240,7 +249,7 @@ func lowPort(t *testing.T) int {
 func TestItsUserRestartsOneThatRootHasStarted(t *testing.T) {
 	h := testbed.NewHost(t)
 	far := testbed.MailServer(t, nil)
-	m := h.Prepare(t, far)
+	m := h.Prepare(t, far, "--wait", "60s", many)
 	m.Port = lowPort(t)
 	m.Cmd.Args = append(m.Cmd.Args, "--forward", fmt.Sprintf("%d:%d:%s", m.Port, m.Near, far))
 	i := slices.Index(m.Cmd.Args, "--forward")
@@ -264,7 +273,7 @@ func TestItsUserRestartsOneThatRootHasStarted(t *testing.T) {
 func TestAnotherUserTakesOver(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
-	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s")
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s", "--drain", "60s", many)
 	daemonize(t, m, "/dev/null")
 	finish := atWork(t, m)
 	came := comes(m)
@@ -283,7 +292,7 @@ func TestForwardsComeAndGoByRestart(t *testing.T) {
 	t.Parallel()
 	h := testbed.NewHost(t)
 	far := testbed.MailServer(t, nil)
-	m := h.Prepare(t, far, "--wait", "60s", "--drain", "60s")
+	m := h.Prepare(t, far, "--wait", "60s", "--drain", "60s", many)
 	daemonize(t, m, "/dev/null")
 	came := comes(m)
 	other := *m

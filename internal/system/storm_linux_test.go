@@ -19,7 +19,7 @@ import (
 // others reload, and nobody is told meanwhile that it does not run.
 func TestReloadsAtTheSameTimeAllTakeEffectAndItRunsThroughout(t *testing.T) {
 	h := testbed.NewHost(t)
-	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s")
+	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s", many)
 	log := filepath.Join(testbed.PublicDir(t), "log")
 	daemonize(t, m, log)
 	came := comes(m)
