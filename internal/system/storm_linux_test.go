@@ -95,9 +95,9 @@ func TestWhoeverFindsADeadPidLooksAgain(t *testing.T) {
 		{"status", "kill", "Running:     yes"},
 		{"stop", "pidfd_send_signal", "minimail is stopped: pid "},
 	} {
-		ctx, cancel := context.WithTimeout(context.Background(), testbed.Patience)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*testbed.Patience)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace="+c.call, "-e", "inject="+c.call+":delay_enter=1000000",
+		cmd := exec.CommandContext(ctx, "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace="+c.call, "-e", "inject="+c.call+":delay_enter=10000000",
 			testbed.Program, c.word, "--settings", "/dev/null", "-p", m.Pid)
 		out := new(testbed.Words)
 		cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, out, testbed.Patience
