@@ -184,7 +184,7 @@ func TestFault38BootWithoutNetwork(t *testing.T) {
 	h.Configure(t, "HostName "+n.outside, "HostKeyAlias far")
 	testbed.Write(t, h.Path("known_hosts"), "far "+strings.Join(strings.Fields(testbed.Read(t, h.Path("hostkey.pub")))[:2], " ")+"\n")
 	h.Stop()
-	m := h.Prepare(t, far, "--protocol", "smtp")
+	m := h.Prepare(t, far, "--wait", "2m")
 	m.Cmd = exec.Command("ip", append([]string{"netns", "exec", n.name, testbed.Program}, m.Cmd.Args[1:]...)...)
 	m.Start(t)
 	client := exec.Command("ip", "netns", "exec", n.name, "nc", "-N", "127.0.0.1", strconv.Itoa(m.Port))
