@@ -20,7 +20,7 @@ func TestSystemdBootsItWithoutRootAtAnyMoment(t *testing.T) {
 	testbed.NeedProgram(t, "systemd-nspawn")
 	testbed.OnMachine(t, func(t *testing.T, m *testbed.Machine) {
 		m.Install(t)
-		m.SetHost(t)
+		m.SetHost(t, "MINIMAIL_DRAIN=60")
 		file := forwardElsewhere(t, m)
 		m.Run(t, 0, strings.Fields("update-rc.d minimail defaults 80")...)
 		systemctl := m.Boot(t)
