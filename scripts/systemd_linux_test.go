@@ -187,7 +187,7 @@ func TestUnderSystemdAChangeOfTheSettingsNeedsNoDaemonReload(t *testing.T) {
 			knock(t)
 		}
 		_, _ = m.Inside("systemctl", "restart", "minimail")
-		knock(t)
+		isTurnedAway(t) // who has told nobody yet ends when the settings change
 		testbed.Write(t, testbed.SettingsFile, strings.ReplaceAll(file, "\nSUDO_USER="+testbed.Owner, "\nSUDO_USER=ghost"))
 		pid := theService(t)
 		if out, code := m.Inside("/usr/bin/minimail", "restart"); code == 0 || !strings.Contains(out, `there is no user "ghost"`) || theService(t) != pid {
@@ -231,9 +231,25 @@ func TestUnderSystemdAChangeOfTheSettingsNeedsNoDaemonReload(t *testing.T) {
 // knock has a client come, which nobody refuses.
 func knock(t *testing.T) {
 	t.Helper()
+	comes(t).Close()
+}
+
+// isTurnedAway has one come that is told why it is not served.
+func isTurnedAway(t *testing.T) {
+	t.Helper()
+	c := comes(t)
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(2 * testbed.Patience))
+	if got := testbed.ReadLine(t, bufio.NewReader(c)); !strings.HasPrefix(got, "421 ") {
+		t.Errorf("with settings that are wrong a client is told %q", got)
+	}
+}
+
+func comes(t *testing.T) net.Conn {
+	t.Helper()
 	c, err := net.Dial("tcp", "127.0.0.1:25")
 	if err != nil {
 		t.Fatal("port 25 is closed: ", err)
 	}
-	c.Close()
+	return c
 }
