@@ -1,8 +1,6 @@
 package docs_test
 
 import (
-	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -59,11 +57,6 @@ func TestAtBootIsAsThePageSaysWithSystemdToo(t *testing.T) {
 // onContainer has a shell run a command in the container that boot has booted.
 func (g *guide) onContainer(t *testing.T, command string) string {
 	t.Helper()
-	inits := testbed.CommandsWith("systemd\x00--unit=multi-user.target\x00")
-	if len(inits) != 1 {
-		t.Fatalf("init's processes: %v", inits)
-	}
-	out, _ := exec.Command("nsenter", "--target", fmt.Sprint(inits[0]), "--mount", "--pid", "--uts", "--ipc",
-		"--root", "--wd=/", "sh", "-c", command).CombinedOutput() // what it says counts
-	return string(out)
+	out, _ := g.Inside("sh", "-c", command) // what it says counts
+	return out
 }
