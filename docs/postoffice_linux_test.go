@@ -92,7 +92,7 @@ func newPostOfficeBefore(t *testing.T, packages string, far func(*postOffice) st
 	testbed.Write(t, "/etc/mailname", "desktop.example.com\n")
 	at := far(p)
 	p.minimail = p.Host.Prepare(t, at, "--forward", fmt.Sprintf("25:%d:%s", testbed.FreePort(t), at),
-		"--forward", fmt.Sprintf("2525:%d:%s", testbed.FreePort(t), at), "--wait", "12")
+		"--forward", fmt.Sprintf("2525:%d:%s", testbed.FreePort(t), at), "--wait", "20") // swaks gives up after 30 s
 	p.minimail.Start(t)
 	return p
 }
