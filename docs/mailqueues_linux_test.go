@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"minimail/internal/testbed"
 )
@@ -80,7 +81,11 @@ func TestDMAKeepsAMailWhoseTunnelIsLostBeforeEHLOIsAnswered(t *testing.T) {
 	p.copy(t, "dma.conf", "/etc/dma/dma.conf")
 	p.copy(t, "aliases", "/etc/aliases")
 	p.do(t, p.home(t, "me"), mailxToRoot)
-	<-asked
+	select {
+	case <-asked:
+	case <-time.After(testbed.Patience):
+		t.Fatal("dma has not said EHLO")
+	}
 	_ = syscall.Kill(p.minimail.TheSSH(t), syscall.SIGKILL)
 	p.minimail.Log.Wait(t, `client served.*end="tunnel lost"`)
 	p.runsDMA(t)
