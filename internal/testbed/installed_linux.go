@@ -21,13 +21,13 @@ func (m *Machine) Install(t testing.TB) string {
 	return m.Run(t, 0, "SUDO_USER="+Owner, "dpkg", "--install", deb[0])
 }
 
-// SetHost edits one line of the settings; the rest is so that tests are quick,
-// and to reach the test's mail server.
+// SetHost edits one line of the settings; the rest is so that tests are quick, on
+// a busy machine, too, and to reach the test's mail server.
 func (m *Machine) SetHost(t testing.TB, more ...string) {
 	t.Helper()
 	far := MailServer(t, func(mail string) { m.Mails <- mail })
 	s := strings.Replace(Read(t, SettingsFile), "#MINIMAIL_HOST=me@host.example.com", "MINIMAIL_HOST=far", 1)
-	more = append(more, "MINIMAIL_SSH_OPTION=\"ConnectTimeout=5\"",
+	more = append(more, "MINIMAIL_SSH_OPTION=\"ConnectTimeout=60\"",
 		fmt.Sprintf("MINIMAIL_FORWARD=25:1025:%s", far), "MINIMAIL_PROTOCOL=smtp", "MINIMAIL_IDLE=0", "MINIMAIL_JITTER=0", "")
 	Write(t, SettingsFile, s+strings.Join(more, "\n"))
 }
