@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -31,11 +32,23 @@ func Write(t testing.TB, path, text string) {
 func Script(t testing.TB, lines string) string {
 	t.Helper()
 	path := filepath.Join(PublicDir(t), "ssh")
-	Write(t, path, "#!/bin/sh\n"+lines)
-	if err := os.Chmod(path, 0o755); err != nil {
+	writeProgram(t, path, []byte("#!/bin/sh\n"+lines))
+	return path
+}
+
+// writeProgram has no other test's child inherit the open file, which would keep it
+// from being run (ETXTBSY) until that child has become another program.
+func writeProgram(t testing.TB, path string, b []byte) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(path, b, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return path
+	if err := os.Chmod(path, 0o755); err != nil { // whatever the umask is
+		t.Fatal(err)
+	}
 }
 
 func Read(t testing.TB, path string) string {

@@ -73,12 +73,7 @@ func FakeProgram(t testing.TB, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	syscall.ForkLock.RLock() // a child that had the file open would keep it from being run (ETXTBSY)
-	err = os.WriteFile(file, b, 0o755)
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, file, b)
 	return file
 }
 
