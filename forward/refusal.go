@@ -7,10 +7,10 @@ import (
 
 // turnedAway counts a client that got nothing but why, if that.
 func (f *Forwarder) turnedAway(client Stream, began time.Time, why error) {
-	f.stats.refused.Add(1)
 	if !errors.Is(why, ErrStopping) {
 		f.refusal.Store(&refusal{why, time.Now()})
 	}
+	f.stats.refused.Add(1) // then why is known
 	f.clients.Warn().Stringer("client", client.RemoteAddr()).Stringer("waited", since(began)).Err(why).Msg("client turned away")
 }
 

@@ -122,9 +122,9 @@ func (v *visit) over() {
 		f.turnedAway(v.client, v.began, errSilent)
 		return
 	}
-	f.stats.served.Add(1)
 	f.stats.up.Add(v.up.n)
 	f.stats.down.Add(v.down.n)
+	f.stats.served.Add(1) // last: who sees that a client was served sees its bytes
 	f.clients.Info().Stringer("client", v.client.RemoteAddr()).Stringer("waited", v.waited).Stringer("lasted", since(v.began)).
 		Int64("bytes_up", v.up.n).Int64("bytes_down", v.down.n).Str("end", v.outcome).Msg("client served")
 }
