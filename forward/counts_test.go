@@ -169,6 +169,46 @@ func TestAFarewellEndsAtOnce(t *testing.T) {
 	}
 }
 
+// A slow stream is that of a machine which is busy with others after each deadline
+// that was set, for longer than a farewell may take to be read.
+type slow struct{ Stream }
+
+func (s slow) SetDeadline(at time.Time) error {
+	defer time.Sleep(lingering + lingering/10)
+	return s.Stream.SetDeadline(at)
+}
+
+func (s slow) SetReadDeadline(at time.Time) error {
+	defer time.Sleep(lingering + lingering/10)
+	return s.Stream.SetReadDeadline(at)
+}
+
+func (s slow) SetWriteDeadline(at time.Time) error {
+	defer time.Sleep(lingering + lingering/10)
+	return s.Stream.SetWriteDeadline(at)
+}
+
+// TestAFarewellArrivesThoughWeAreSlow: neither is it not said, nor taken back by a
+// reset.
+func TestAFarewellArrivesThoughWeAreSlow(t *testing.T) {
+	noLeaks(t)
+	said := make(chan struct{})
+	far := answering(t, "tcp", func(c Stream) {
+		_, _ = io.ReadFull(c, make([]byte, 1)) // more is there
+		farewell(slow{c}, errLost)
+		close(said)
+	})
+	c := must(far.dial(t.Context()))
+	defer c.Close()
+	_, _ = io.WriteString(c, "EHLO me\r\n")
+	receive(t, "the end of the farewell", said)
+	b, err := io.ReadAll(c)
+	is421(t, string(b), errLost.Error())
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAFarewellNamesThisMachine(t *testing.T) {
 	name, err := os.Hostname()
 	if err != nil || name == "" {

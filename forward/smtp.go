@@ -72,19 +72,44 @@ const maxReply = 512
 // lingering is how long a client may take to read a farewell.
 const lingering = time.Second
 
+// writing is how long a farewell may take to be written. Mostly that is done at
+// once; but a deadline that is over before we have come to write lets nothing out.
+const writing = 10 * time.Second
+
 // farewell tells the client why it cannot be served, if there is something to
 // tell, and closes it. A close with unread bytes would become a reset and take
 // the text with it, so what the client has to say is read for a while.
 func farewell(client Stream, why error) {
 	defer client.Close()
-	_ = client.SetDeadline(time.Now().Add(lingering))
 	if why != nil {
-		if _, err := io.WriteString(client, reply421(why)); err != nil {
+		text := reply421(why)
+		_ = client.SetWriteDeadline(time.Now().Add(writing))
+		if _, err := io.WriteString(client, text); err != nil {
 			return
 		}
 	}
 	_ = client.CloseWrite()
+	_ = client.SetReadDeadline(time.Now().Add(lingering))
 	_, _ = io.Copy(io.Discard, client)
+	drop(client)
+}
+
+// drop reads what has come from c already, whatever its deadline: that may have
+// passed before we had looked. A client that goes on sending does not hold us up.
+func drop(c Stream) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		b := buffers.Get().(*buffer)
+		defer buffers.Put(b)
+		for range 256 { // 8 MB, more than a socket's queue
+			if n, err := unix.Read(int(fd), b[:]); err != nil || n == 0 {
+				return
+			}
+		}
+	})
 }
 
 // reply421 is one line whatever why says: ssh's words come from outside.
