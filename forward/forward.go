@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,25 +138,32 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 		if _, ok := f.heir(s.at); ok {
 			l.Close() // its queue stays, in another descriptor
 		} else {
-			stopAccepting(l)
+			stopAccepting(l, lastCall)
 		}
 	})()
-	for {
+	for late := 0; ; {
 		c, err := f.accept(ctx, l)
 		if err != nil {
-			if ctx.Err() != nil {
+			if ctx.Err() == nil {
+				return err
+			}
+			// The moment may have passed before we had a processor.
+			if late++; late > maxLate || !errors.Is(err, os.ErrDeadlineExceeded) || !queued(l) {
 				return nil
 			}
-			return err
+			stopAccepting(l, lastCalls)
+			continue
 		}
 		if !f.comeIn(s.open) {
 			// One of those who came before we stopped: all of them are told.
 			if stopped.IsZero() {
 				stopped = time.Now()
 			}
-			if time.Since(stopped) < lastCalls {
-				stopAccepting(l)
+			moment := lastCall
+			if time.Since(stopped) > lastCalls {
+				moment = 0 // only for who is in the queue now
 			}
+			stopAccepting(l, moment)
 			clients.Go(func() {
 				if !f.passOn(c, &s) {
 					s.refuse(c, ErrStopping)
@@ -172,43 +180,6 @@ func (f *Forwarder) accepting(ctx context.Context, l net.Listener, s service) er
 				f.goOut()
 			}
 		})
-	}
-}
-
-// lastCall is how long a stopped listener waits for the next client of those
-// who are in its queue already.
-const lastCall = 5 * time.Millisecond
-
-// lastCalls is for how long that goes on, where clients keep coming.
-const lastCalls = time.Second
-
-// stopAccepting ends Accept when the queue is empty.
-func stopAccepting(l net.Listener) {
-	if d, ok := l.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(time.Now().Add(lastCall)) != nil {
-		l.Close()
-	}
-}
-
-// accept waits errors out that may pass: all but that l is closed.
-func (f *Forwarder) accept(ctx context.Context, l net.Listener) (Stream, error) {
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		c, err := l.Accept()
-		if client, ok := c.(Stream); ok {
-			return client, nil
-		}
-		if err == nil {
-			c.Close()
-			return nil, errors.ErrUnsupported // a listener of TLS, say
-		}
-		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
-			return nil, err
-		}
-		f.Log.Error().Err(err).Stringer("pause", pause).Msg("cannot accept a client; trying again")
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(pause):
-		}
 	}
 }
 

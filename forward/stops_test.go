@@ -47,6 +47,45 @@ func TestAllClientsThatWaitWhenWeStopAreToldSo(t *testing.T) {
 	}
 }
 
+// A slow listener is that of a machine which is busy with others before each Accept.
+type slowListener struct {
+	*net.TCPListener
+	stopped atomic.Bool
+}
+
+func (l *slowListener) Accept() (net.Conn, error) {
+	if l.stopped.Load() {
+		time.Sleep(2 * lastCall)
+	}
+	return l.TCPListener.Accept()
+}
+
+func (l *slowListener) SetDeadline(at time.Time) error {
+	err := l.TCPListener.SetDeadline(at)
+	l.stopped.Store(true)
+	return err
+}
+
+func TestAllClientsInTheQueueWhenWeStopAreToldSoThoughWeAreSlow(t *testing.T) {
+	noLeaks(t)
+	const clients = 5
+	refused := make(chan error, clients)
+	f := patient()
+	f.OnDialError = func(c Stream, err error) { c.Close(); refused <- err }
+	l := &slowListener{TCPListener: must(net.Listen("tcp", "127.0.0.1:0")).(*net.TCPListener)}
+	for range clients {
+		call(t, l.Addr().String())
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := f.Serve(ctx, l, waiting(make(chan error, clients))); err != nil {
+		t.Error(err)
+	}
+	if len(refused) != clients {
+		t.Errorf("%d of %d clients were refused", len(refused), clients)
+	}
+}
+
 // refusesConnections dials as often as needed: somebody else's port is not
 // refused in between.
 func refusesConnections(t *testing.T, addr string) bool {
