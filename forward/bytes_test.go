@@ -28,6 +28,10 @@ func TestBytesArriveUnalteredBothWaysAtOnceWhateverTheChunks(t *testing.T) {
 				wrote <- err
 			}()
 			s, err := readSum(c, rounds(4))
+			if s == sum(nil) {
+				<-wrote
+				return // a connection that the tunnel gave up just as it was made
+			}
 			if werr := <-wrote; err == nil {
 				err = werr
 			}
@@ -112,8 +116,9 @@ func TestWhatTheClientSentBeforeTheDialWasDoneArrivesAllAndInOrder(t *testing.T)
 		sent := noise(7, 3<<20)
 		got := make(chan digest, 1)
 		end := answering(t, network, func(c Stream) {
-			s, _ := readSum(c, rounds(8))
-			got <- s
+			if s, _ := readSum(c, rounds(8)); s != sum(nil) { // else the tunnel gave it up
+				got <- s
+			}
 		})
 		dial, open := gated(via(t, end))
 		c := call(t, serving(t, patient(), dial).addr)
@@ -162,8 +167,9 @@ func TestAServerThatHasShutDownItsSendingSideStillGetsWhatTheClientSends(t *test
 		end := answering(t, network, func(c Stream) {
 			_, _ = io.WriteString(c, "all I say")
 			_ = c.CloseWrite()
-			s, _ := readSum(c, rounds(13))
-			got <- s
+			if s, _ := readSum(c, rounds(13)); s != sum(nil) { // else the tunnel gave it up
+				got <- s
+			}
 		})
 		c := call(t, serving(t, patient(), via(t, end)).addr)
 		if b, err := io.ReadAll(c); err != nil || string(b) != "all I say" {
@@ -268,7 +274,9 @@ func TestBulkIsMovedBySpliceAndNotThroughOurMemory(t *testing.T) {
 		const size = 16 << 20
 		counted := make(chan int64, 1)
 		end := answering(t, network, func(c Stream) {
-			_, _ = io.CopyN(struct{ io.Writer }{c}, struct{ io.Reader }{c}, size)
+			if n, _ := io.CopyN(struct{ io.Writer }{c}, struct{ io.Reader }{c}, size); n == 0 {
+				return // a connection that the tunnel gave up
+			}
 			_, _ = io.Copy(io.Discard, c)
 			counted <- size
 		})

@@ -228,7 +228,8 @@ type digest [sha256.Size]byte
 
 func sum(b []byte) digest { return sha256.Sum256(b) }
 
-// readSum is the digest of all that r has, read in pieces of random sizes.
+// readSum is the digest of all that r has, before an error if there is one, read in
+// pieces of random sizes.
 func readSum(r io.Reader, rnd *rand.Rand) (digest, error) {
 	h, buf := sha256.New(), make([]byte, 64<<10)
 	for {
@@ -238,7 +239,7 @@ func readSum(r io.Reader, rnd *rand.Rand) (digest, error) {
 		case err == io.EOF:
 			return digest(h.Sum(nil)), nil
 		case err != nil:
-			return digest{}, err
+			return digest(h.Sum(nil)), err
 		}
 	}
 }
