@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"syscall"
@@ -69,11 +68,25 @@ func (k *knock) connect(ctx context.Context, address string) (stream, error) {
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case near.Err() != nil:
-		k.problem = fmt.Errorf("%s takes no connection: too many wait there", address)
-	case !notYet(err):
+		k.problem = crowded(address)
+	case notYet(err):
+		k.notCrowded(address)
+	default:
 		k.problem = err
 	}
 	return c, err
+}
+
+// crowded is a near end that has not connected in time.
+type crowded string
+
+func (c crowded) Error() string { return string(c) + " takes no connection: too many wait there" }
+
+// notCrowded forgets that problem of a near end: it may have been us who had no time.
+func (k *knock) notCrowded(address string) {
+	if k.problem == error(crowded(address)) {
+		k.problem = nil
+	}
 }
 
 // ErrDropped is about a connection that nobody holds any more, or has held for
@@ -118,6 +131,7 @@ func (k *knock) trust(ctx context.Context, c stream, address string) error {
 // each client.
 func (k *knock) distrust(address string, err error) error {
 	if notYet(err) {
+		k.notCrowded(address)
 		return err
 	}
 	k.problem = err

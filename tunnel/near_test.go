@@ -110,6 +110,34 @@ func TestANearEndThatHangsKeepsNobodyFromTheNext(t *testing.T) {
 	})
 }
 
+// TestANearEndThatHangsOnceIsNoReasonLater: on a busy machine it may have been us.
+func TestANearEndThatHangsOnceIsNoReasonLater(t *testing.T) {
+	for name, asked := range map[string]bool{"it refuses": false, "nobody is known to listen": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				hung := false
+				w := newWorld(t, Config{Prove: func(int) Proof {
+					return Proof{Listens: func(string, string) error {
+						if asked && hung {
+							return syscall.ECONNREFUSED
+						}
+						return nil
+					}}
+				}})
+				w.dial = func(ctx context.Context, _, _ string) (stream, error) {
+					if hung {
+						return nil, syscall.ECONNREFUSED
+					}
+					<-ctx.Done()
+					hung = true
+					return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
+				}
+				w.comes(2 * time.Second).refused("no tunnel to far: ssh is still trying after 2 s; with a longer --wait you may get through")
+			})
+		})
+	}
+}
+
 // TestANearEndThatIsGoneIsLookedForAnew: ssh may have the other address only.
 func TestANearEndThatIsGoneIsLookedForAnew(t *testing.T) {
 	bubble(t, func(t *testing.T) {
