@@ -141,6 +141,8 @@ func send(c net.Conn, number byte, head string, strings ...string) {
 // in: all that was heard, and what is known at the end.
 func listenTo(t *testing.T, c *Client) (Heard, Verdict) {
 	t.Helper()
+	// Ours is for the logins at jump hosts, too, and the machine may be busy.
+	c.Options = append(c.Options, "ConnectTimeout=60")
 	argv := c.Argv()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	stdout, stderr := new(testbed.Words), new(bytes.Buffer)

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"minimail/internal/testbed"
@@ -15,7 +16,10 @@ import (
 func sayingEverything(t *testing.T, then string) string {
 	t.Helper()
 	file := filepath.Join(testbed.PublicDir(t), "helper")
-	testbed.Write(t, file, "#!/bin/sh\ncat "+everything(t)+" >&2\n"+then+"\n")
+	text := "#!/bin/sh\ncat " + everything(t) + " >&2\n" + then + "\n"
+	syscall.ForkLock.RLock() // a child of another test must not have it open for writing (execve(2), ETXTBSY)
+	testbed.Write(t, file, text)
+	syscall.ForkLock.RUnlock()
 	if err := os.Chmod(file, 0o755); err != nil {
 		t.Fatal(err)
 	}
