@@ -161,7 +161,7 @@ func TestAStrangerIsLookedAtAgainAfterAWhile(t *testing.T) {
 		launch.known[at] = verdict{socket: s, stranger: errors.New("a stranger"), when: time.Now().Add(-ago)}
 		return launch.listens("tcp4", at.String())
 	}
-	if err := seen(0); err == nil {
+	if err := seen(-time.Minute); err == nil { // a machine may take a second to ask
 		t.Error("looked at again at once")
 	}
 	if err := seen(verdictHolds); err != nil {
