@@ -25,7 +25,7 @@ import (
 const asFake = "be-a-fake"
 
 // fakes are the programs that the test binary can be. Whatever becomes of the
-// tests, none lives for more than a minute.
+// tests, none lives for more than five minutes.
 var fakes map[string]func(args []string) (exitStatus int)
 
 func init() {
@@ -48,7 +48,7 @@ func init() {
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == asFake {
-		time.AfterFunc(time.Minute, func() { syscall.Exit(99) })
+		time.AfterFunc(5*time.Minute, func() { syscall.Exit(99) })
 		// Not os.Exit, with which the race detector takes a second.
 		syscall.Exit(fakes[os.Args[2]](os.Args[3:]))
 	}

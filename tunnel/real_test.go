@@ -105,10 +105,10 @@ func TestSSHEndsAfterItsLastClientAndIsLaunchedAgain(t *testing.T) {
 	address := nearEndFor(t, "tcp")
 	log := new(logBook)
 	tunnel := supervised(t, "tcp", address, Config{Log: zerolog.New(log)})
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
-	defer cancel()
 	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), soon)
 		c, err := tunnel.Dial(ctx, "tcp", address, nil)
+		cancel()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,7 @@ import (
 )
 
 // soon is when a test gives up waiting for what must happen.
-const soon = 30 * time.Second
+const soon = time.Minute
 
 // A running is one launch of the real command.
 type running struct {
@@ -31,10 +31,16 @@ type running struct {
 // command launches cfg.Argv as Run would.
 func command(t *testing.T, cfg Config) *running {
 	t.Helper()
+	return commandToGo(t, cfg, soon)
+}
+
+// commandToGo is one that is killed if it has not gone so long after it was told to.
+func commandToGo(t *testing.T, cfg Config, stopTimeout time.Duration) *running {
+	t.Helper()
 	r := &running{log: new(logBook), err: make(chan error, 1)}
 	cfg.Log, cfg.Listen = zerolog.New(r.log), hear
 	tunnel := New(cfg)
-	tunnel.stopTimeout = 100 * time.Millisecond
+	tunnel.stopTimeout = stopTimeout
 	r.launch = newLaunch(cfg.Command())
 	go func() {
 		defer close(r.ended)
@@ -138,7 +144,7 @@ func TestSSHThatIsToldToGoHasNoReason(t *testing.T) {
 
 func TestSSHThatIsDeafToTermIsKilled(t *testing.T) {
 	t.Parallel()
-	r := command(t, Config{Command: runs(fake("deaf"))})
+	r := commandToGo(t, Config{Command: runs(fake("deaf"))}, 100*time.Millisecond)
 	r.log.find(t, `"deaf"`)
 	pid := r.pid(t)
 	r.stop(nil)
