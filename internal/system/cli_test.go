@@ -47,6 +47,7 @@ func TestTheProgram(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":        scriptExits,
+			"stderr-lines": scriptStderrLines,
 			"wait-line":    scriptWaitLine,
 			"wait-exists":  scriptWaitExists,
 			"connect":      scriptConnect,
