@@ -36,6 +36,7 @@ func TestStatusTellsHowItIs(t *testing.T) {
 		`^Listening:   127\.0\.0\.1:\d+, \[::1\]:\d+ \(smtp\)$`, `^Log:         on the stderr`, `^Tunnel:      down, to far$`, `^Clients:     0 now, 0 waiting; 0 served, 0 refused$`)
 	m.Serves(t)
 	m.Log.Wait(t, "countdown started")
+	m.Log.Wait(t, "client served")
 	wants(t, "after a client", statusOf(t, m), `^Tunnel:      up, to far, ssh pid \d+ for \d+s, closes in \d+s$`,
 		`^Clients:     0 now, 0 waiting; 1 served, \d+ refused$`, `^Bytes:       0 up, 20 down$`)
 	h.Stop()
