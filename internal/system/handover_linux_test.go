@@ -106,11 +106,16 @@ func greeting(m *testbed.Minimail) (string, error) {
 	return string(b[:n]), err
 }
 
+// ends returns when nobody comes any more, and all have left.
+func (c *queue) ends() {
+	close(c.stop)
+	c.clients.Wait()
+}
+
 // leaves checks that all were served.
 func (c *queue) leaves(t *testing.T) {
 	t.Helper()
-	close(c.stop)
-	c.clients.Wait()
+	c.ends()
 	if len(c.wrong) > 0 {
 		t.Errorf("%d of %d clients were not served, first: %s", len(c.wrong), c.came, c.wrong[0])
 	}
@@ -180,6 +185,17 @@ func minimails(m *testbed.Minimail) []int { return testbed.CommandsWith("\x00" +
 // notice nothing.
 func TestARestartThatFailsChangesNothing(t *testing.T) {
 	t.Parallel()
+	for tries := 1; !restartsThatFail(t); tries++ {
+		if tries == 3 {
+			t.Fatal("a restart with what ssh does not like does not fail")
+		}
+	}
+}
+
+// restartsThatFail reports whether ssh has told in time what it does not like: for
+// what takes it 5 s, as on a busy machine, no restart fails.
+func restartsThatFail(t *testing.T) bool {
+	t.Helper()
 	h := testbed.NewHost(t)
 	m := h.Prepare(t, testbed.MailServer(t, nil), "--wait", "60s", "--drain", "60s", many)
 	log := filepath.Join(testbed.PublicDir(t), "log")
@@ -197,19 +213,24 @@ func TestARestartThatFailsChangesNothing(t *testing.T) {
 		options []string
 		says    string
 	}{
-		"a user that is not there":      {[]string{"--user", "ghost"}, `there is no user "ghost"`},
-		"root":                          {[]string{"--user", "root"}, "must not be root"},
-		"a log in no directory":         {[]string{"-l", "/nowhere/log"}, "cannot open the log /nowhere/log"},
-		"a port that somebody has":      {[]string{"--forward", port + ":1026:localhost:25"}, "address already in use"},
-		"a port of no address here":     {[]string{"--forward", "192.0.2.1:25:1026:localhost:25"}, "cannot assign"},
-		"a setting that is none":        {[]string{"--idle", "soon"}, `--idle "soon"`},
-		"a setting in the file":         {[]string{"--settings", wrong, "--idle", "soon"}, "expected a time"},
-		"no host":                       {[]string{"--host", ""}, "no host"},
-		"an ssh that is not there":      {[]string{"--ssh", "/nowhere/ssh"}, "/nowhere/ssh"},
-		"an option that ssh does not":   {[]string{"--ssh-option", "Prot=22"}, "Bad configuration option: prot"},
-		"an ssh_config that is not one": {[]string{"--ssh-config", wrong}, "line 1: Bad configuration option: minimail_idle"},
+		"a user that is not there":  {[]string{"--user", "ghost"}, `there is no user "ghost"`},
+		"root":                      {[]string{"--user", "root"}, "must not be root"},
+		"a log in no directory":     {[]string{"-l", "/nowhere/log"}, "cannot open the log /nowhere/log"},
+		"a port that somebody has":  {[]string{"--forward", port + ":1026:localhost:25"}, "address already in use"},
+		"a port of no address here": {[]string{"--forward", "192.0.2.1:25:1026:localhost:25"}, "cannot assign"},
+		"a setting that is none":    {[]string{"--idle", "soon"}, `--idle "soon"`},
+		"a setting in the file":     {[]string{"--settings", wrong, "--idle", "soon"}, "expected a time"},
+		"no host":                   {[]string{"--host", ""}, "no host"},
+		"an ssh that is not there":  {[]string{"--ssh", "/nowhere/ssh"}, "/nowhere/ssh"},
+		"for ssh, no option":        {[]string{"--ssh-option", "Prot=22"}, "Bad configuration option: prot"},
+		"for ssh, no ssh_config":    {[]string{"--ssh-config", wrong}, "line 1: Bad configuration option: minimail_idle"},
 	} {
 		out, err := again(t, m, "restart", c.options...)
+		if err == nil && strings.HasPrefix(name, "for ssh, ") {
+			finish()
+			came.ends() // some may have been refused
+			return false
+		}
 		if err == nil || !strings.Contains(out, c.says) {
 			t.Errorf("%s: %v, want an error with %q, got:\n%s", name, err, c.says, out)
 		}
@@ -229,6 +250,7 @@ func TestARestartThatFailsChangesNothing(t *testing.T) {
 	if got := testbed.Read(t, log); strings.Contains(got, "stopp") {
 		t.Errorf("its log:\n%s", got)
 	}
+	return true
 }
 
 // lowPort is a port that only root may bind.
