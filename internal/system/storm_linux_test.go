@@ -62,7 +62,7 @@ func TestAStopDuringReloadsEndsWhoeverRuns(t *testing.T) {
 	for range 3 {
 		daemonize(t, m, "/dev/null")
 		first := pidOf(t, m)
-		ctx, cancel := context.WithTimeout(context.Background(), testbed.Patience)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*testbed.Patience)
 		defer cancel()
 		var reloads sync.WaitGroup
 		for range 3 {
