@@ -53,6 +53,9 @@ func (t *Tunnel) Dial(ctx context.Context, network, address string, answered fun
 	}
 }
 
+// errBusy is for a client whose patience ended before it was heard.
+var errBusy = errors.New("this machine is too busy to launch ssh; with a longer --wait you may get through")
+
 // gaveUp is the error for a client whose ctx is done: why it waited, or, if it
 // did not simply run out of patience, the cause that ctx carries.
 func (t *Tunnel) gaveUp(ctx context.Context, err, why error) error {
@@ -63,7 +66,7 @@ func (t *Tunnel) gaveUp(ctx context.Context, err, why error) error {
 	case !errors.Is(cause, context.DeadlineExceeded):
 		return cause
 	case why == nil:
-		return noTunnel(t.cfg.Name, cause, "")
+		return noTunnel(t.cfg.Name, errBusy, "")
 	}
 	return why
 }

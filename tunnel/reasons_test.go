@@ -113,7 +113,7 @@ func TestWhosePatienceEndsWhileTheSupervisorIsBusyGetsAnError(t *testing.T) {
 		w := newWorld(t, Config{Changed: func(Status) { time.Sleep(10 * time.Second) }})
 		first := w.comes(never)
 		time.Sleep(time.Second)
-		w.comes(time.Second).waitedFor(time.Second).refused("no tunnel to far: " + context.DeadlineExceeded.Error())
+		w.comes(time.Second).waitedFor(time.Second).refused("no tunnel to far: this machine is too busy to launch ssh; with a longer --wait you may get through")
 		first.connected().leaves()
 	})
 }
