@@ -319,8 +319,10 @@ func TestThePidOfOneThatHasGoneIsNotSaidToRun(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		go func() { time.Sleep(time.Second); p.lock.Close() }()
+		gone := make(chan struct{})
+		go func() { defer close(gone); time.Sleep(time.Second); p.lock.Close() }()
 		next, err := Lock(path, nil)
+		<-gone
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -332,10 +334,12 @@ func TestThePidOfOneThatHasGoneIsNotSaidToRun(t *testing.T) {
 func TestOneThatIsStoppingIsWaitedFor(t *testing.T) {
 	asked := make(chan bool, 1000)
 	path, held, _ := answering(t, Control{Report: func() Report { asked <- true; return Report{Stopping: true} }})
-	go func() { <-asked; <-asked; held.Release() }()
+	gone := make(chan struct{})
+	go func() { defer close(gone); <-asked; <-asked; held.Release() }()
 	if pid := whoStays(path); pid != 0 {
 		t.Errorf("pid %d stays", pid)
 	}
+	<-gone
 }
 
 func TestAHolderThatIsGoingDoesNotBlockAStart(t *testing.T) {

@@ -45,10 +45,12 @@ func TestWhoComesTooLateTriesAgain(t *testing.T) {
 func TestOneThatIsStoppingIsNotReplaced(t *testing.T) {
 	asked := make(chan bool, 1000)
 	pidFile, held, _ := answering(t, Control{Report: func() Report { asked <- true; return Report{PID: os.Getpid(), Handover: true, Stopping: true} }})
-	go func() { <-asked; <-asked; held.Release() }()
+	gone := make(chan struct{})
+	go func() { defer close(gone); <-asked; <-asked; held.Release() }()
 	if err := replaceHolder(heirsOwn(t, "-X", "--host", "far", "-u", anybody(), "--pid-file", pidFile), nil, pidFile, os.Getpid()); err != errLate {
 		t.Error(err)
 	}
+	<-gone
 }
 
 // TestOneThatCannotHandOverIsStoppedAndAnotherStarted with the same settings.
