@@ -37,12 +37,18 @@ func lead(t *testing.T, l *launch, at net.Listener) (client, server net.Conn) {
 	return client, server
 }
 
-func TestALaunchThatListensDoesNotEnd(t *testing.T) {
-	socket, err := net.Listen("unix", filepath.Join(t.TempDir(), "near end")) // with a space in its name
+// bothNearEnds are a port and a socket, with a space in its name.
+func bothNearEnds(t *testing.T) []net.Listener {
+	t.Helper()
+	socket, err := net.Listen("unix", filepath.Join(t.TempDir(), "near end"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, at := range []net.Listener{nearEnd(t, "tcp4"), socket} {
+	return []net.Listener{nearEnd(t, "tcp4"), socket}
+}
+
+func TestALaunchThatListensDoesNotEnd(t *testing.T) {
+	for _, at := range bothNearEnds(t) {
 		t.Run(at.Addr().Network(), func(t *testing.T) {
 			l := this()
 			client, server := lead(t, l, at)
@@ -73,11 +79,7 @@ func TestWhetherALaunchEndsIsNotKnownOfASocketOfElsewhere(t *testing.T) {
 // TestALaunchThatCannotBeLookedAtIsNotTakenForOneThatEnds: there are no descriptors
 // left.
 func TestALaunchThatCannotBeLookedAtIsNotTakenForOneThatEnds(t *testing.T) {
-	socket, err := net.Listen("unix", filepath.Join(t.TempDir(), "near"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, at := range []net.Listener{nearEnd(t, "tcp4"), socket} {
+	for _, at := range bothNearEnds(t) {
 		t.Run(at.Addr().Network(), func(t *testing.T) {
 			l := this()
 			client, server := lead(t, l, at)
