@@ -103,7 +103,7 @@ func ask(program string, arguments ...string) (string, error) {
 		return "", fmt.Errorf("%s has not answered for %v", program, patience)
 	case slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN, syscall.ENOMEM}, func(e error) bool { return errors.Is(err, e) }):
 		return "", fmt.Errorf("cannot run %s: %w", program, err)
-	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
+	case err != nil && (!errors.Is(err, exec.ErrWaitDelay) || !strings.HasSuffix(string(out), "\n")): // half a line is no answer
 		return "", errUnknown
 	}
 	return strings.TrimSpace(string(out)), nil

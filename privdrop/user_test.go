@@ -165,6 +165,10 @@ func TestWhatAProgramHasStartedIsNotWaitedFor(t *testing.T) {
 	if u, err := Lookup("ldapuser"); err != nil || u.Uid != "65533" {
 		t.Errorf("%+v, %v", u, err)
 	}
+	fake(t, "getent", "cat <"+fifo+" & printf %s ldapuser:x:65533:65532:AUser:/home/ldap:/bin/s")
+	if u, err := Lookup("ldapuser"); !errors.As(err, new(Unknown)) {
+		t.Errorf("half a line: %+v, %v", u, err)
+	}
 }
 
 func TestWhoCannotBeLookedUpForWantOfFilesIsNotUnknown(t *testing.T) {
